@@ -1,0 +1,37 @@
+"""The command `check`: proves a job without running it."""
+
+from __future__ import annotations
+
+from pipeline.job import Job
+from pipeline.launch import prepare
+from pipeline.plan import check_output_outside_input, match_shards, missing_numbers
+from pipeline.publish import existing_output
+from pipeline.scoring import close_scorers
+
+
+def check(job: Job) -> str:
+    """Load everything a run loads, score one batch, and tell what the output will be.
+
+    Raises:
+      ScoringError: what the run would be refused for.
+    """
+    check_output_outside_input(job.input.pattern, job.output.path)
+    shards = match_shards(job.input)
+    prepared = prepare(job, shards)
+    close_scorers()
+    exists = existing_output(job.output.path, "skip") == "skip"
+    step = prepared.model["step"]
+    lines = [
+        f"job         {job.name}",
+        f"shards      {len(shards):,}, {sum(shard.bytes for shard in shards):,} bytes, {prepared.spec.record_format}",
+        f"features    {', '.join(prepared.spec.columns.features)}",
+        f"checkpoint  {prepared.model['checkpoint']}" + (f", step {step}" if step is not None else ""),
+        f"assets      {', '.join(prepared.model['assets']) or 'none'}",
+        f"transform   {prepared.transform['path'] if prepared.transform else 'none'}",
+        f"output      {job.output.path}" + (f" (exists; if_exists: {job.output.if_exists})" if exists else ""),
+        "columns",
+        *(f"  {field.name}: {field.type}" for field in prepared.schema),
+        *(f"warning     {warning}" for warning in (*prepared.warnings, *missing_numbers(shards))),
+        "the job can run",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""The command line: `python -m pipeline COMMAND`, or `estimator-score COMMAND`.
+
+Nothing heavy is imported before the job file was found right, so that `--help` and a refused job file answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from pipeline.errors import JobError, ScoringError
+
+if TYPE_CHECKING:
+    from pipeline.report import Report
+
+EXIT_CODES = """\
+exit codes:
+  0 done or skipped            4 too many bad rows or broken shards
+  1 failed, a retry may help   5 counts do not add up
+  2 job file or command line   6 model, checkpoint or transform refused
+  3 no input, or not all       7 output exists or is locked
+  130, 143 stopped
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "score":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    previous = signal.signal(signal.SIGTERM, _stop) if _in_main_thread() else None
+    try:
+        return {"score": _score, "check": _check, "inspect": _inspect}[known.command](known, rest)
+    except ScoringError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; nothing was published", file=sys.stderr)
+        return 130
+    except _Terminated:
+        print("terminated; nothing was published", file=sys.stderr)
+        return 143
+    except Exception as error:
+        if os.environ.get("ESTIMATOR_SCORE_TRACEBACK"):
+            raise
+        print(f"error: {_last_line(error)}", file=sys.stderr)
+        print("set ESTIMATOR_SCORE_TRACEBACK=1 to see where", file=sys.stderr)
+        return 1
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def entry_point() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="estimator-score",
+        description="Score files of features with a TensorFlow Estimator checkpoint into Parquet.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    job = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    job.add_argument("--config", required=True, metavar="FILE", help="the job file")
+    job.add_argument("--run_date", metavar="YYYY-MM-DD", help="fills {run_date} in the job file")
+    job.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides section.key of the job file"
+    )
+    score = commands.add_parser(
+        "score", parents=[job], allow_abbrev=False, help="the main job: shards in, predictions out",
+        epilog="Further options go to Beam, such as --runner.",
+    )  # fmt: skip
+    score.add_argument("--report", metavar="FILE", help="write the report of the run as JSON")
+    score.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    commands.add_parser("check", parents=[job], allow_abbrev=False, help="prove the job without running it")
+    inspect = commands.add_parser("inspect", allow_abbrev=False, help="tell what a file or folder holds")
+    inspect.add_argument("path", help="a checkpoint, a transform folder, a SavedModel, a shard or an output folder")
+    return parser
+
+
+def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
+    from pipeline.job_file import load_job
+
+    job = load_job(known.config, known.run_date, known.set)
+    _quiet_libraries()
+    from pipeline.report import Report
+    from pipeline.run import score
+
+    try:
+        report = score(job, run_date=known.run_date, quiet=known.quiet, beam_arguments=beam_arguments)
+    except ScoringError as error:
+        _write_report(
+            known.report,
+            Report(job.name, job.output.path, error.exit_code, "failed", run_date=known.run_date, error=str(error)),
+        )
+        raise
+    _write_report(known.report, report)
+    if not known.quiet:
+        if report.status == "done" and sys.stdout.isatty():
+            from pipeline.preview import print_rows
+
+            print_rows(report.output)
+        print(report.summary())
+    return report.exit_code
+
+
+def _check(known: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.job_file import load_job
+
+    job = load_job(known.config, known.run_date, known.set)
+    _quiet_libraries()
+    from pipeline.check import check
+
+    print(check(job))
+    return 0
+
+
+def _inspect(known: argparse.Namespace, _: list[str]) -> int:
+    _quiet_libraries()
+    from pipeline.inspect import inspect
+
+    print(inspect(known.path))
+    return 0
+
+
+def _write_report(path: str | None, report: Report) -> None:
+    if path is None:
+        return
+    try:
+        Path(path).write_text(report.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise JobError(f"--report {path}: {error.strerror}") from error
+
+
+def _quiet_libraries() -> None:
+    """TensorFlow and Beam report every step of theirs; what a person has to know is told by this command."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "apache_beam", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", r"`tf\.layers", UserWarning)
+
+
+def _last_line(error: BaseException) -> str:
+    """What went wrong, without the trace that runners put into the message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+
+
+class _Terminated(BaseException):
+    """SIGTERM."""
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,278 @@
+"""The one way of reaching files: local paths and every scheme that Beam has a filesystem for.
+
+Local paths do not go through Beam's `LocalFileSystem`: its `match` skips folders that it may not read without a word,
+does not follow links to folders, and its `delete` takes the names of files for patterns.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO, NamedTuple
+
+from apache_beam.io.filesystem import CompressionTypes, FileSystem
+from apache_beam.io.filesystems import FileSystems
+
+_GLOB = re.compile(r"[*?\[]")
+_COPY_BYTES = 8 << 20
+
+
+class FileInfo(NamedTuple):
+    """A file as it is listed. `modified`: seconds since 1970, or None where the filesystem does not tell."""
+
+    path: str
+    bytes: int
+    modified: float | None
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` has no scheme."""
+    return FileSystems.get_scheme(path) is None
+
+
+def has_glob(path: str) -> bool:
+    """Whether a character of `path` has a meaning in a pattern."""
+    return _GLOB.search(path) is not None
+
+
+def join(folder: str, *names: str) -> str:
+    """The path of a file in a folder of any filesystem."""
+    return "/".join([folder.rstrip("/"), *names])
+
+
+def base_name(path: str) -> str:
+    """The last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def match(pattern: str, ignore: Sequence[str] = ()) -> list[FileInfo]:
+    """The files that `pattern` matches, sorted by path; folders are none.
+
+    `*` and `?` stay within a folder, `**` crosses folders, and `**/` stands for no folder as well. A file whose real
+    name is `pattern` is matched too, whatever characters it holds.
+
+    Args:
+      pattern: a path with wildcards, or a plain one.
+      ignore: patterns of base names that are left out, before anything is asked about the file.
+
+    Raises:
+      OSError: a folder cannot be listed, or a matched link leads nowhere.
+    """
+    found: dict[str, FileInfo] = {}
+    for plain in _without_empty_folders(pattern):
+        for info in _match_local(plain, ignore) if is_local(plain) else _match_remote(plain, ignore):
+            found[info.path] = info
+    return sorted(found.values())
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a path is one that `match` takes `pattern` for, without looking at any file."""
+    compiled = [re.compile(FileSystem.translate_pattern(plain)) for plain in _without_empty_folders(pattern)]
+    return lambda path: path == pattern or any(regex.match(path) for regex in compiled)
+
+
+def list_folder(folder: str) -> list[FileInfo]:
+    """The files in a folder, sorted by path; none if there is no such folder."""
+    if not is_local(folder):
+        return _match_remote(join(folder, "*"), ())
+    if not Path(folder).is_dir():
+        return []
+    return sorted(info for path in Path(folder).iterdir() if path.exists() for info in _regular_file(str(path)))
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file (locally: or a folder) of that name."""
+    return Path(path).exists() if is_local(path) else FileSystems.exists(path)
+
+
+def size(path: str) -> int:
+    """Bytes of a file. Raises OSError if it is not there."""
+    return Path(path).stat().st_size if is_local(path) else FileSystems.get_filesystem(path).size(path)
+
+
+def open_read(path: str) -> BinaryIO:
+    """Open a file for reading its bytes as they are: nothing is decompressed. It can seek."""
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of a file."""
+    with open_read(path) as file:
+        return file.read()
+
+
+def open_write(path: str) -> BinaryIO:
+    """Open a file for writing; its folder is made. What is written may be seen before the file is closed."""
+    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a small file so that a reader sees all of it or what was there before."""
+    if not is_local(path):  # an object appears whole when it is closed
+        with open_write(path) as file:
+            file.write(data)
+        return
+    temporary = _beside(path)
+    try:
+        with open_write(temporary) as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except OSError:
+        delete([temporary])
+        raise
+
+
+def copy(source: str, target: str) -> None:
+    """Copy a file, also from one filesystem to another; an older target is replaced by the whole file at once."""
+    if not is_local(source) and FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
+        FileSystems.copy([source], [target])
+        return
+    written = _beside(target) if is_local(target) else target
+    try:
+        with open_read(source) as reader, open_write(written) as writer:
+            shutil.copyfileobj(reader, writer, _COPY_BYTES)
+        if written != target:
+            Path(written).replace(target)
+    except OSError:
+        delete([written])
+        raise
+
+
+def move(source: str, target: str) -> None:
+    """Move a file over what may be at the target; the target's folder is made. On object stores: copy, then delete.
+
+    Raises:
+      OSError: there is no such source, or the filesystem refused.
+    """
+    if is_local(source) and is_local(target):
+        make_folder(str(Path(target).parent))
+        try:
+            Path(source).replace(target)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # another disk: no rename reaches it
+                raise
+    elif FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
+        if FileSystems.get_filesystem(target).has_dirs():  # HDFS does not rename over a file
+            delete([target])
+        FileSystems.rename([source], [target])
+        return
+    copy(source, target)
+    delete([source])
+
+
+def delete(paths: Iterable[str]) -> None:
+    """Delete files; one that is not there is fine."""
+    remote = []
+    for path in paths:
+        if is_local(path):
+            Path(path).unlink(missing_ok=True)
+        else:
+            remote.append(path)
+    if remote:
+        try:
+            FileSystems.delete(remote)
+        except OSError:
+            if any(exists(path) for path in remote):
+                raise
+
+
+def delete_folder(path: str) -> None:
+    """Delete a folder and all below it; one that is not there is fine."""
+    if is_local(path):
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return
+    else:
+        delete([info.path for info in _match_remote(join(path, "**"), ())])
+        if FileSystems.get_filesystem(path).has_dirs() and exists(path):
+            FileSystems.delete([path])
+
+
+def delete_empty_folder(path: str) -> None:
+    """Delete a folder if nothing is in it; stores without folders have none that are empty."""
+    if is_local(path) and Path(path).is_dir() and not any(Path(path).iterdir()):
+        Path(path).rmdir()
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and its parents where the filesystem has folders; one that is there is fine."""
+    if is_local(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    elif FileSystems.get_filesystem(path).has_dirs() and not exists(path):
+        FileSystems.mkdirs(path)
+
+
+def _beside(path: str) -> str:
+    """A hidden name in the same folder, for a file that takes its place with one rename."""
+    return str(Path(path).with_name(f".{uuid.uuid4().hex}.tmp"))
+
+
+def _without_empty_folders(pattern: str) -> Iterator[str]:
+    """`a/**/b` as it is and as `a/b`: Beam's own `**/` stands for one folder at least, unlike any shell's."""
+    first, *others = pattern.split("/**/")
+    for joints in itertools.product(("/**/", "/"), repeat=len(others)):
+        yield first + "".join(joint + other for joint, other in zip(joints, others, strict=True))
+
+
+def _match_remote(pattern: str, ignore: Sequence[str]) -> list[FileInfo]:
+    found = {found.path: found for result in FileSystems.match([pattern]) for found in result.metadata_list}
+    if has_glob(pattern) and FileSystems.exists(pattern):
+        found[pattern] = FileSystems.get_filesystem(pattern).metadata(pattern)
+    return [
+        FileInfo(path, file.size_in_bytes, file.last_updated_in_seconds or None)
+        for path, file in sorted(found.items())
+        if not path.endswith("/") and not _ignored(path, ignore)  # stores keep empty objects that stand for folders
+    ]
+
+
+def _match_local(pattern: str, ignore: Sequence[str]) -> Iterator[FileInfo]:
+    absolute = pattern if pattern.startswith("/") else f"{Path.cwd()}/{pattern}"
+    for path in _expand("/", [name for name in absolute.split("/") if name not in ("", ".")]):
+        if not _ignored(path, ignore):
+            yield from _regular_file(path)
+
+
+def _expand(folder: str, names: list[str]) -> Iterator[str]:
+    """Paths below `folder` (which ends in a slash) whose names match `names`, one by one."""
+    name, *rest = names
+    if "**" in name:
+        matches = re.compile(FileSystem.translate_pattern("/".join(names))).match
+        for root, _, found in os.walk(folder, onerror=_raise):
+            paths = (f"{root.rstrip('/')}/{base}" for base in found)
+            yield from (path for path in paths if matches(path[len(folder) :]))
+        return
+    found = [name]
+    if has_glob(name):
+        matches = re.compile(FileSystem.translate_pattern(name)).match
+        found = [entry.name for entry in Path(folder).iterdir() if entry.name == name or matches(entry.name)]
+    for base in found:
+        path = folder + base
+        is_folder = Path(path).is_dir()
+        if rest and is_folder:
+            yield from _expand(path + "/", rest)
+        elif not rest and not is_folder and os.path.lexists(path):
+            yield path
+
+
+def _regular_file(path: str) -> Iterator[FileInfo]:
+    status = Path(path).stat()
+    if S_ISREG(status.st_mode):
+        yield FileInfo(path, status.st_size, status.st_mtime)
+
+
+def _ignored(path: str, ignore: Sequence[str]) -> bool:
+    return any(fnmatchcase(base_name(path), pattern) for pattern in ignore)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,37 @@
+"""The pipeline, whole: the only place where stages are put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipeline.publish import Limits
+from pipeline.scoring import ScoringSpec
+from pipeline.stages import BatchRows, Predict, Publish, ReadPlan, ReadShards, WriteParts
+
+
+@dataclass(frozen=True)
+class Run:
+    """A planned run: what scores, into which schema, and what it puts up with."""
+
+    run_id: str
+    spec: ScoringSpec
+    schema: pa.Schema
+    limits: Limits
+
+
+def build(p: beam.Pipeline, run: Run) -> None:
+    """Add a run to a pipeline."""
+    job, columns, output = run.spec.job, run.spec.columns, run.spec.job.output.path
+    (
+        p
+        | "Plan" >> ReadPlan(output)  # the parts, frozen at launch; a part is one shard
+        | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record)
+        | "Batch" >> BatchRows(job.batch)  # by rows and bytes, never across parts
+        | "Predict" >> Predict(run.spec, output)  # training's transform and the Estimator in one session
+        | "Write"
+        >> WriteParts(output, run.schema, run.spec.record_format, run.run_id)  # a file a part, under a temporary name
+        | "Publish" >> Publish(output, run.run_id, run.limits)  # reconcile, move, manifest, _SUCCESS last
+    )

@@ -1,0 +1,282 @@
+"""Values of a job file that may be written in more than one way, and the one shape each has afterwards."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from pipeline.job_messages import MistakesError, describe, did_you_mean, number_remedy
+
+if TYPE_CHECKING:
+    from pipeline.features import Feature
+
+Text = Annotated[str, Field(min_length=1)]
+Format = Literal["tfrecord", "parquet", "csv", "jsonl", "avro"]
+ArrowType = Literal[
+    "binary", "string", "bool", "float16", "float32", "float64",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+]  # fmt: skip
+
+_EXTENSIONS: dict[str, Format] = {
+    "tfrecord": "tfrecord",
+    "tfrecords": "tfrecord",
+    "parquet": "parquet",
+    "csv": "csv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "jsonl",
+    "avro": "avro",
+}
+_COMPRESSED = {"tfrecord": ("gz", "gzip", "zlib", "z"), "csv": ("gz", "gzip"), "jsonl": ("gz", "gzip")}
+_SHARD_NUMBER = re.compile(r"(-[\d*?]+-of-[\d*?]+|-?\*+)$")
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_PREDICTION = re.compile(r"(?P<key>[^\[\]]+)(\[(?P<index>-?\d+)\])?")
+
+
+class Section(BaseModel):
+    """A mapping of the job file: no other keys, no value of another type, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class PassThroughColumn:
+    """An input field that is copied to the output. `dtype`: a dtype of features; None where the input has one itself."""
+
+    source: str
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class PredictionKey:
+    """A prediction, or one value of its last axis. A key of several heads is written `head/key`."""
+
+    key: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.key if self.index is None else f"{self.key}[{self.index}]"
+
+
+def format_of(path: str) -> Format | None:
+    """The format that the extension of a file name, or of a pattern of them, tells.
+
+    Numbers and wildcards behind the extension do not matter: `x.tfrecord.gz-00000-of-00008` is TFRecord.
+    """
+    parts = _SHARD_NUMBER.sub("", posixpath.basename(path).lower()).split(".")[1:]
+    record_format = _EXTENSIONS.get(parts[-1]) if parts else None
+    if record_format or len(parts) < 2:
+        return record_format
+    inner = _EXTENSIONS.get(parts[-2])
+    return inner if inner and parts[-1] in _COMPRESSED.get(inner, ()) else None
+
+
+def format_of_all(patterns: list[str]) -> Format:
+    """The one format that all patterns tell.
+
+    Raises:
+      ValueError: a pattern tells none, or two tell different ones.
+    """
+    found = {pattern: format_of(pattern) for pattern in patterns}
+    for pattern, record_format in found.items():
+        if record_format is None:
+            raise ValueError(
+                f"the name {pattern!r} does not tell the format; write input.format: "
+                "tfrecord, parquet, csv, jsonl or avro"
+            )
+    formats = sorted({record_format for record_format in found.values() if record_format})
+    if len(formats) > 1:
+        raise ValueError(
+            f"the patterns are of different formats ({', '.join(formats)}); one job reads one, write it as input.format"
+        )
+    return next(iter(found.values())) or "tfrecord"
+
+
+def one_or_more(value: Any) -> Any:
+    """A single name stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def reference(value: Any) -> Any:
+    """A `module:function` string."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a reference module:function, got {describe(value)}")
+    if _REFERENCE.fullmatch(value):
+        return value
+    module, _, function = value.rpartition("." if ":" not in value else ":")
+    module = module.removesuffix(".py").replace("/", ".").strip(".")
+    remedy = f"{module}:{function}"
+    remedy = f"; write {remedy}" if _REFERENCE.fullmatch(remedy) and function != "py" else ""
+    raise ValueError(f"expected a reference module:function, got {describe(value)}{remedy}")
+
+
+def distinct(names: list[str]) -> list[str]:
+    """Refuses a list that names something twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is there twice; name it once")
+    return names
+
+
+def budget(value: Any) -> int | float:
+    """A count of 0 or more, or a fraction from 0 to below 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        remedy = number_remedy(value, whole=False)
+        raise ValueError(f"expected a count or a fraction, got {describe(value)}{remedy}")
+    if isinstance(value, float) and not 0 <= value < 1:
+        remedy = f"; write {value:.0f} for a count" if value >= 1 and value.is_integer() else ""
+        raise ValueError(f"a fraction is from 0 to below 1, got {value}{remedy}")
+    if value < 0:
+        raise ValueError(f"a count is 0 or more, got {value}")
+    return value
+
+
+def known_dtype(value: Any) -> str:
+    """The name of a dtype that features can have."""
+    from pipeline.features import DTYPES  # imports numpy and pyarrow: only for jobs that name a dtype
+
+    if value not in DTYPES:
+        remedies = {"float": "float32", "double": "float64", "int": "int64", "str": "string", "bytes": "string"}
+        close = f"; did you mean {remedies[value]!r}?" if value in remedies else did_you_mean(value, DTYPES, 0.7)
+        raise ValueError(f"no dtype of features is {describe(value)}{close}")
+    return value
+
+
+class FeatureEntry(Section):
+    """One feature as it stands in `features:`."""
+
+    dtype: Annotated[str, BeforeValidator(known_dtype)]
+    shape: list[Annotated[int, Field(ge=1)]] = []
+    kind: Literal["fixed", "varlen", "ragged"] = "fixed"
+    default: Any = None
+
+
+def features_or_reference(value: Any, entries: Callable[[Any], dict[str, FeatureEntry]]) -> dict[str, Feature] | str:
+    """`features:` as a reference to a function, or as the features themselves."""
+    if isinstance(value, str):
+        return reference(value)
+    if value == {}:
+        raise ValueError("has no feature; name at least one")
+    mistakes, features = [], {}
+    for name, entry in entries(value).items():
+        try:
+            features[name] = _feature(name, entry)
+        except ValueError as error:
+            mistakes.append(((name,), str(error)))
+    if mistakes:
+        raise MistakesError(mistakes)
+    return features
+
+
+def features_as_written(features: dict[str, Feature] | str | None) -> Any:
+    """The opposite of `features_or_reference`."""
+    if features is None or isinstance(features, str):
+        return features
+    return {name: _feature_as_written(feature) for name, feature in features.items()}
+
+
+class PassThroughEntry(Section):
+    """One pass-through column as it stands in `output.passthrough:`."""
+
+    source: Text = Field(alias="from")
+    dtype: Annotated[str, BeforeValidator(known_dtype)] | None = None
+
+
+def passthrough_columns(
+    value: Any, entries: Callable[[Any], dict[str, PassThroughEntry]]
+) -> dict[str, PassThroughColumn]:
+    """`output.passthrough:`, a list of names or a mapping of columns."""
+    if isinstance(value, list):
+        value = {name: name for name in _names(value)}
+    if isinstance(value, dict):
+        value = {column: {"from": entry} if isinstance(entry, str) else entry for column, entry in value.items()}
+    return {column: PassThroughColumn(entry.source, entry.dtype) for column, entry in entries(value).items()}
+
+
+def prediction_keys(value: Any) -> dict[str, PredictionKey]:
+    """`output.predictions:`, a list of keys or a mapping of columns to `key` or `key[index]`."""
+    if value in ([], {}):
+        raise ValueError("is empty; name at least one, or leave the key out for all predictions")
+    if isinstance(value, list):
+        for key in _names(value):
+            if "[" in key:
+                raise ValueError(f'{key!r} needs a column name: write a mapping {{column: "{key}"}}')
+        return {key.replace("/", "_"): PredictionKey(key) for key in value}
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a list of keys or a mapping column: key, got {describe(value)}")
+    mistakes, keys = [], {}
+    for column, text in value.items():
+        try:
+            keys[column] = _prediction_key(text)
+        except ValueError as error:
+            mistakes.append(((column,), str(error)))
+    if mistakes:
+        raise MistakesError(mistakes)
+    return keys
+
+
+def _prediction_key(text: Any) -> PredictionKey:
+    match = _PREDICTION.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise ValueError(f"expected key or key[index], got {describe(text)}")
+    if match["index"] and int(match["index"]) < 0:
+        raise ValueError(f"the index of {text!r} counts from 0; a negative one is not taken")
+    return PredictionKey(match["key"], int(match["index"]) if match["index"] else None)
+
+
+def _names(values: list[Any]) -> list[str]:
+    for value in values:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"expected a list of names, got {describe(value)} in it")
+    return distinct(values)
+
+
+def _feature(name: str, entry: FeatureEntry) -> Feature:
+    from pipeline.features import Feature
+
+    if entry.kind != "fixed":
+        for key in ("shape", "default"):
+            if getattr(entry, key) not in (None, []):
+                raise ValueError(f"kind {entry.kind} has no {key}; leave it out, or write kind: fixed")
+    feature = Feature(name, entry.dtype, entry.kind, tuple(entry.shape))
+    if entry.default is None:
+        return feature
+    values = [_default_value(value, entry.dtype) for value in _flattened(entry.default)]
+    if len(values) not in (1, feature.size):
+        raise ValueError(f"the default has {len(values)} values, the shape {entry.shape} holds {feature.size}")
+    return Feature(name, entry.dtype, entry.kind, feature.shape, values[0] if len(values) == 1 else tuple(values))
+
+
+def _default_value(value: Any, dtype: str) -> Any:
+    if dtype == "string" and isinstance(value, str):
+        return value.encode()
+    if dtype == "bool" and isinstance(value, bool):
+        return value
+    if dtype.startswith("float") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if "int" in dtype and isinstance(value, int) and not isinstance(value, bool):
+        bits = int(dtype.partition("int")[2])
+        low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        if low <= value < high:
+            return value
+    raise ValueError(f"the default of a {dtype} feature cannot be {describe(value)}")
+
+
+def _flattened(value: Any) -> list[Any]:
+    return [inner for item in value for inner in _flattened(item)] if isinstance(value, list) else [value]
+
+
+def _feature_as_written(feature: Feature) -> dict[str, Any]:
+    entry: dict[str, Any] = {"dtype": feature.dtype, "kind": feature.kind}
+    if feature.shape:
+        entry["shape"] = list(feature.shape)
+    if feature.default is not None:
+        values = feature.default if isinstance(feature.default, tuple) else (feature.default,)
+        written = [value.decode() if isinstance(value, bytes) else value for value in values]
+        entry["default"] = written if isinstance(feature.default, tuple) else written[0]
+    return entry

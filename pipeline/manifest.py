@@ -1,0 +1,158 @@
+"""The manifest of a published output, `_manifest.json`: what was read, what was written, by which model. Keys are only ever added."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from pipeline import files
+from pipeline.errors import OutputError
+from pipeline.plan import REJECTED, Plan, part_name
+from pipeline.write import PartResult, WrittenFile
+
+MANIFEST = "_manifest.json"
+FORMAT_VERSION = 1
+ABSENT_ROWS = 1000
+"""From this many rows on, a feature that none of them has is no accident."""
+
+_PART_NAME = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")
+
+
+def build_manifest(
+    plan: Plan, results: Sequence[PartResult], finished: str, rejected_path: str | None, timings: Mapping[str, float]
+) -> dict[str, Any]:
+    """The manifest as plain JSON values.
+
+    Args:
+      results: one a part, in the order of the plan.
+      finished: RFC 3339, UTC.
+      rejected_path: folder of the rejected rows, or None for `_rejected` in the output.
+      timings: seconds of what the caller has timed; the whole run is added.
+    """
+    count = len(results)
+    read = sum(result.read for result in results)
+    present = total_present(results)
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": plan.name,
+        "run_id": plan.run_id,
+        "run_date": plan.run_date,
+        "started": plan.started,
+        "finished": finished,
+        "rows": {
+            "read": read,
+            "scored": sum(result.scored for result in results),
+            "rejected": sum(result.rejected for result in results),
+        },
+        "files": [_file(part_name(index, count), result.file) for index, result in enumerate(results)],
+        "rejected_files": [
+            _file(files.join(rejected_path or REJECTED, part_name(index, count)), result.rejected_file)
+            for index, result in enumerate(results)
+            if result.rejected_file
+        ],
+        "schema": [{"name": column.name, "type": str(column.type)} for column in plan.schema],
+        "shards": [_shard(result) for result in results],
+        "features": {
+            name: {"present": present[name], "missing": read - present[name]}
+            for name in dict.fromkeys([*plan.features, *present])
+        },
+        "model": dict(plan.model),
+        "transform": None if plan.transform is None else dict(plan.transform),
+        "record": dict(plan.record),
+        "job": dict(plan.job),
+        "versions": dict(plan.versions),
+        "timings": {"total_seconds": _seconds_between(plan.started, finished), **timings},
+        "resumed_parts": sum(result.run_id != plan.run_id for result in results),
+        "halved_batches": sum(result.halved for result in results),
+        "warnings": [*plan.warnings, *_broken_shards(results), *_absent_in_one_shard(plan, results)],
+    }
+
+
+def read_manifest(output: str) -> dict[str, Any] | None:
+    """The manifest of an output folder, or None if it has none.
+
+    Raises:
+      OutputError: a file of that name is there which we have not written.
+    """
+    path = files.join(output, MANIFEST)
+    if not files.exists(path):
+        return None
+    try:
+        manifest = json.loads(files.read_bytes(path))
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "format_version" not in manifest or "files" not in manifest:
+        raise OutputError(f"{path} is no manifest of ours; delete it, or write to another output.path")
+    return manifest
+
+
+def named_files(output: str, manifest: Mapping[str, Any], rejected_path: str | None) -> list[str]:
+    """Paths of the files that a manifest calls its own, and that bear a name we give.
+
+    A manifest lies where others may write: what it names elsewhere than in `output` and `rejected_path` is none of ours.
+    """
+    own = [files.join(output, file["path"]) for file in manifest["files"] if _PART_NAME.fullmatch(file["path"])]
+    for file in manifest.get("rejected_files", []):
+        folder, _, name = file["path"].rpartition("/")
+        if _PART_NAME.fullmatch(name) and folder in (REJECTED, (rejected_path or REJECTED).rstrip("/")):
+            own.append(files.join(output, REJECTED, name) if folder == REJECTED else file["path"])
+    return own
+
+
+def total_present(results: Sequence[PartResult]) -> Counter[str]:
+    """Feature -> number of rows of the input that had a value for it."""
+    return sum((Counter(result.present) for result in results), Counter())
+
+
+def absent_features(plan: Plan, results: Sequence[PartResult]) -> list[str]:
+    """Features that no row of an input of `ABSENT_ROWS` rows or more has, though it is not optional."""
+    if sum(result.read for result in results) < ABSENT_ROWS:
+        return []
+    present = total_present(results)
+    return [name for name in plan.features if not present[name] and name not in plan.optional]
+
+
+def _absent_in_one_shard(plan: Plan, results: Sequence[PartResult]) -> list[str]:
+    present = total_present(results)
+    return [
+        f"{result.shard.path}: none of its {result.read} rows has a value for the feature {name}, unlike other shards"
+        for result in results
+        if result.read >= ABSENT_ROWS
+        for name in plan.features
+        if present[name] and not result.present.get(name) and name not in plan.optional
+    ]
+
+
+def _broken_shards(results: Sequence[PartResult]) -> list[str]:
+    return [f"{result.shard.path}: {result.state}: {result.reason}" for result in results if result.state != "done"]
+
+
+def _file(path: str, file: WrittenFile) -> dict[str, Any]:
+    return {"path": path, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
+
+
+def _shard(result: PartResult) -> dict[str, Any]:
+    return {
+        "path": result.shard.path,
+        "bytes": result.shard.bytes,
+        "modified": None if result.shard.modified is None else _rfc3339(result.shard.modified),
+        "read": result.read,
+        "scored": result.scored,
+        "rejected": result.rejected,
+        "state": result.state,
+        "rows_lost": result.rows_lost,
+    }
+
+
+def _rfc3339(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _seconds_between(started: str, finished: str) -> float:
+    first, last = (datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (started, finished))
+    return round((last - first).total_seconds(), 3)

@@ -1,0 +1,290 @@
+"""The model that scores: the PREDICT graph of an Estimator, its checkpoint restored, in one session that stays open.
+
+The graph is made in the order of `Estimator.predict`, with its own session creator, so that what is restored and what is
+initialised is what the Estimator would: graph seed, global step, model_fn, Scaffold.finalize, saver restore,
+local_init_op (tables among it), ready_op. `init_op` and `init_fn` do not run after a restore.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.checkpoint import Checkpoint, read_bundle
+from pipeline.code_errors import explain_user_error
+from pipeline.errors import JobError, ModelError
+from pipeline.graph_input import GraphInput
+from pipeline.outputs import PredictionSpec
+from pipeline.variables import check_variables
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one session call gave for a batch of n rows.
+
+    predictions: key -> (n, ...) array. passthrough: column -> array of n. present: feature -> rows that had a value.
+    """
+
+    predictions: dict[str, np.ndarray]
+    passthrough: dict[str, pa.Array]
+    present: dict[str, int]
+
+
+class Model:
+    """An Estimator in an open session. Calls are safe from several threads. Made by `build_model`."""
+
+    def __init__(self, graph_input: GraphInput, graph: Any, checkpoint: Checkpoint):
+        self.graph_input = graph_input
+        self._graph = graph
+        self._callables: dict[tuple[str, ...], Any] = {}
+        self._raw: Any = None
+        self._transformed: Any = None
+        self._predictions: dict[str, Any] = {}
+        self._session: Any = None
+        self._creator: Any = None
+        self.checkpoint = checkpoint
+        self.assets: tuple[str, ...] = ()
+        self.predictions: tuple[PredictionSpec, ...] = ()
+
+    def run(self, rows: pa.RecordBatch, keys: Sequence[str]) -> BatchResult:
+        """Score a batch.
+
+        Args:
+          rows: what the graph input takes.
+          keys: the predictions to fetch.
+
+        Raises:
+          ModelError: a prediction has another number of rows than the batch.
+          tf.errors.OpError: what TensorFlow raised; `is_data_error` tells whether a row can have caused it.
+        """
+        fetched = self._callable(tuple(keys))(*self.graph_input.feeds(rows))
+        predictions = dict(zip(keys, fetched, strict=False))
+        for key, values in predictions.items():
+            if np.ndim(values) == 0 or len(values) != rows.num_rows:
+                raise ModelError(
+                    f"prediction {key!r} has the shape {np.shape(values)} for a batch of {rows.num_rows} rows; its first "
+                    "dimension has to be the batch. Leave it out by naming the others in output.predictions"
+                )
+        rest = iter(fetched[len(predictions) :])
+        parsed = {column: (next(rest), next(rest)) for column in self._raw.passthrough}
+        counts = next(rest) if self._raw.present is not None else ()
+        present = {name: int(count) for name, count in zip(self._raw.features, counts, strict=False)}
+        return BatchResult(predictions, self.graph_input.passthrough(rows, parsed), present)
+
+    def failing_stage(self, row: pa.RecordBatch) -> tuple[str, str]:
+        """Stage and reason of a row that fails alone: read, transform or predict; the reason holds no value of the row."""
+        feeds = dict(zip(self.graph_input.placeholders, self.graph_input.feeds(row), strict=True))
+        stages = [("read", self._raw.features), ("transform", self._transformed), ("predict", self._predictions)]
+        for stage, tensors in stages:
+            try:
+                self._creator.session.run(_operations(tensors), feeds)
+            except Exception as error:
+                if not is_data_error(error):
+                    raise
+                return stage, self._reason(error)
+        return "predict", "the row fails where it is scored alone, and its parts do not"
+
+    def close(self) -> None:
+        """Close the session; the model cannot be called afterwards."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _callable(self, keys: tuple[str, ...]) -> Any:
+        if keys not in self._callables:
+            fetches = [self._predictions[key] for key in keys]
+            for values, splits in self._raw.passthrough.values():
+                fetches += [values, splits]
+            if self._raw.present is not None:
+                fetches.append(self._raw.present)
+            if self._session is self._creator.session:
+                self._callables[keys] = self._session.make_callable(fetches, self.graph_input.placeholders)
+            else:
+                self._callables[keys] = lambda *feeds: self._session.run(
+                    fetches, dict(zip(self.graph_input.placeholders, feeds, strict=True))
+                )
+        return self._callables[keys]
+
+    def _reason(self, error: Exception) -> str:
+        """Error class and operation. TensorFlow's message itself may hold bytes of the row."""
+        if isinstance(error, UnicodeDecodeError):
+            return "TensorFlow refused the row"
+        names = re.findall(r"\{\{node ([^}]+)\}\}", str(error))
+        operations = {operation.name: operation.type for operation in self._graph.get_operations()} if names else {}
+        for name in names:
+            if name in operations:
+                return f"{type(error).__name__} in {operations[name]} {name!r}"
+        return type(error).__name__
+
+
+def build_model(
+    estimator: Any,
+    checkpoint: Checkpoint,
+    graph_input: GraphInput,
+    transform: Any = None,
+    feature_choice: Sequence[str] | str | None = None,
+    allow_unused: Sequence[str] = (),
+) -> Model:
+    """Build the PREDICT graph of an Estimator and restore a checkpoint into it.
+
+    Args:
+      estimator: a `tf.estimator.Estimator`.
+      checkpoint: the resolved checkpoint.
+      graph_input: how rows enter the graph.
+      transform: a `transforms.Transform` between raw features and the model's, or None.
+      feature_choice: names in the order that the model_fn gets as a dict, one name for a bare tensor, or None for all.
+      allow_unused: patterns of checkpoint variables that no prediction needs to read.
+
+    Raises:
+      ModelError: the model_fn fails, the checkpoint is not of this graph, or a prediction is not by row.
+    """
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.set_random_seed(estimator.config.tf_random_seed)
+        tf.compat.v1.train.create_global_step(graph)
+        model = Model(graph_input, graph, checkpoint)
+        model._raw = graph_input.build()
+        attached = transform.attach(model._raw.features) if transform is not None else None
+        model._transformed = attached.outputs if attached else model._raw.features
+        spec = _call_model_fn(estimator, _choose(model._transformed, feature_choice))
+        model._predictions, model.predictions = _prediction_specs(spec.predictions)
+        model.assets = (*_asset_paths(graph), *(attached.assets if attached else ()))
+        model._creator = _session_creator(
+            spec.scaffold or tf.compat.v1.train.Scaffold(),
+            estimator,
+            checkpoint,
+            attached.initializer if attached else None,
+            lambda saver: check_variables(
+                graph, saver, _tensors(spec.predictions), read_bundle(checkpoint.path), allow_unused
+            ),
+        )
+        if spec.prediction_hooks:
+            model._session = tf.compat.v1.train.MonitoredSession(model._creator, list(spec.prediction_hooks))
+        else:
+            model._session = model._creator.create_session()
+    return model
+
+
+def is_data_error(error: Exception) -> bool:
+    """Whether a value of a row can have caused an error of `Model.run`.
+
+    TensorFlow puts the bytes of a bad record into its message, which then may not be UTF-8: a UnicodeDecodeError.
+    """
+    import tensorflow as tf
+
+    causes = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.DataLossError, UnicodeDecodeError)
+    return isinstance(error, causes)
+
+
+def _session_creator(scaffold: Any, estimator: Any, checkpoint: Checkpoint, initializer: Any, check: Any) -> Any:
+    import tensorflow as tf
+
+    class CheckedSessionCreator(tf.compat.v1.train.ChiefSessionCreator):
+        """The creator that `Estimator.predict` uses, which looks at the variables before it restores them."""
+
+        session: Any = None
+
+        def create_session(self) -> Any:
+            scaffold.finalize()
+            check(scaffold.saver)
+            self.session = super().create_session()
+            if initializer is not None:
+                self.session.run(initializer)
+            return self.session
+
+    return CheckedSessionCreator(
+        scaffold=scaffold,
+        master=estimator.config.master,
+        config=estimator._session_config,  # what predict() uses; `config.session_config` is None for the default
+        checkpoint_filename_with_path=checkpoint.path,
+    )
+
+
+def _call_model_fn(estimator: Any, features: Any) -> Any:
+    import tensorflow as tf
+
+    mode = tf.estimator.ModeKeys.PREDICT
+    try:
+        return estimator.model_fn(features, None, mode, estimator.config)
+    except Exception as error:
+        message = explain_user_error(error, "model_fn in PREDICT mode")
+        if "None" in str(error) or "labels" in str(error):
+            message += (
+                ". In PREDICT mode labels are None: return tf.estimator.EstimatorSpec(mode, predictions=...) before the "
+                "loss and the train op are built"
+            )
+        raise ModelError(message) from error
+
+
+def _choose(features: Mapping[str, Any], choice: Sequence[str] | str | None) -> Any:
+    if choice is None:
+        return dict(features)
+    names = [choice] if isinstance(choice, str) else list(choice)
+    for name in names:
+        if name not in features:
+            raise JobError(f"model.features: there is no feature {name!r}; there are: {', '.join(features)}")
+    return features[choice] if isinstance(choice, str) else {name: features[name] for name in names}
+
+
+def _prediction_specs(predictions: Any) -> tuple[dict[str, Any], tuple[PredictionSpec, ...]]:
+    import tensorflow as tf
+
+    if not isinstance(predictions, Mapping):
+        predictions = {"predictions": predictions}
+    tensors: dict[str, Any] = {}
+    specs = []
+    for key, tensor in predictions.items():
+        path = key if isinstance(key, tuple) else (key,)
+        name, column = "/".join(map(str, path)), "_".join(map(str, path))
+        if not isinstance(tensor, tf.Tensor):
+            raise ModelError(f"prediction {name!r} is a {type(tensor).__name__}; only dense tensors can be written")
+        dtype = tensor.dtype.base_dtype
+        if tensor.shape.rank is None:
+            raise ModelError(
+                f"prediction {name!r} has an unknown rank; give it one by tf.ensure_shape or set_shape in the model_fn"
+            )
+        shape = tensor.shape.as_list()
+        if not shape or shape[0] is not None:
+            raise ModelError(
+                f"prediction {name!r} has the shape {shape}; its first dimension has to be the batch, of unknown size "
+                "in the graph. Make it one row for each row of the features, or drop it from the predictions"
+            )
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype == tf.string) or dtype.is_quantized:
+            raise ModelError(
+                f"prediction {name!r} has the dtype {dtype.name}, which has no Arrow type; cast it in the model_fn"
+            )
+        if dtype == tf.bfloat16:
+            raise ModelError(
+                f"prediction {name!r} is bfloat16, which has no Arrow type; cast it to tf.float32 in the model_fn"
+            )
+        if name in tensors:
+            raise ModelError(f"two predictions are called {name!r}")
+        tensors[name] = tensor
+        specs.append(PredictionSpec(name, dtype.name, tuple(shape[1:]), column))
+    return tensors, tuple(specs)
+
+
+def _asset_paths(graph: Any) -> list[str]:
+    import tensorflow as tf
+
+    paths = graph.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS)
+    values = (tf.get_static_value(path) for path in paths)
+    return [value.item().decode() for value in values if value is not None]
+
+
+def _tensors(predictions: Any) -> list[Any]:
+    return list(predictions.values()) if isinstance(predictions, Mapping) else [predictions]
+
+
+def _operations(tensors: Mapping[str, Any]) -> list[Any]:
+    import tensorflow as tf
+
+    flat = tf.nest.flatten(dict(tensors), expand_composites=True)
+    # A fed placeholder cannot be run: its operation does not know of the feed.
+    return [tensor.op for tensor in flat if tensor.op.type != "Placeholder"]

@@ -1,0 +1,166 @@
+"""Predictions as Arrow columns: which ones, of which type, and their values. Types come from the graph, never from data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import JobError, ModelError
+
+CONSTANT_KEYS = ("all_classes", "all_class_ids")
+"""Predictions of canned classifiers that are the same in every row; left out unless named."""
+
+
+@dataclass(frozen=True)
+class PredictionSpec:
+    """A prediction of the graph: its key, its dtype ("string" for bytes) and the shape of one row, None where unknown."""
+
+    key: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    column: str
+
+
+@dataclass(frozen=True)
+class OutputColumn:
+    """A column of the output: prediction `key`, or its value at `index` on the last axis.
+
+    value_type: Arrow type of one value. shape: of a row's values after `index` was taken.
+    """
+
+    name: str
+    key: str
+    index: int | None
+    value_type: pa.DataType
+    shape: tuple[int | None, ...]
+
+    @property
+    def type(self) -> pa.DataType:
+        """Plain for one value a row, nested lists otherwise: of fixed size where the graph knows the size."""
+        nested = self.value_type
+        for size in reversed(self.shape):
+            nested = pa.list_(nested, size) if size else pa.list_(nested)
+        return nested
+
+
+def output_columns(
+    specs: Sequence[PredictionSpec],
+    chosen: Mapping[str, Any] | None,
+    types: Mapping[str, pa.DataType],
+) -> tuple[OutputColumn, ...]:
+    """The columns that a job asks for.
+
+    Args:
+      specs: all predictions of the graph, in its order.
+      chosen: output column -> object with `key` and `index`; None for every prediction.
+      types: output column -> Arrow type of its values, in place of the graph's.
+
+    Raises:
+      JobError: a key that the model does not have, an index outside of its last axis, a type for no column.
+    """
+    by_key = {spec.key: spec for spec in specs}
+    if chosen is None:
+        wanted = [(spec.column, spec, None) for spec in specs if spec.key not in CONSTANT_KEYS]
+    else:
+        wanted = []
+        for name, prediction in chosen.items():
+            if prediction.key not in by_key:
+                close = difflib.get_close_matches(prediction.key, by_key, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise JobError(
+                    f"output.predictions: the model has no prediction {prediction.key!r}{hint} It has: {', '.join(by_key)}"
+                )
+            spec = by_key[prediction.key]
+            wanted.append((spec.column if name == prediction.key else name, spec, prediction.index))
+    columns = tuple(_column(name, spec, index, types.get(name)) for name, spec, index in wanted)
+    unknown = set(types) - {column.name for column in columns}
+    if unknown:
+        raise JobError(f"output.types: no output column is called {sorted(unknown)[0]!r}")
+    return columns
+
+
+def _column(name: str, spec: PredictionSpec, index: int | None, value_type: pa.DataType | None) -> OutputColumn:
+    shape = spec.shape
+    if index is not None:
+        if not shape:
+            raise JobError(
+                f"output.predictions: {spec.key}[{index}]: {spec.key!r} has one value a row; name it without an index"
+            )
+        if shape[-1] is not None and index >= shape[-1]:
+            raise JobError(
+                f"output.predictions: {spec.key}[{index}]: {spec.key!r} has {shape[-1]} values on its last axis, from 0"
+            )
+        shape = shape[:-1]
+    if value_type is None:
+        value_type = pa.string() if spec.dtype == "string" else pa.from_numpy_dtype(np.dtype(spec.dtype))
+    elif spec.dtype != "string" and (pa.types.is_binary(value_type) or pa.types.is_string(value_type)):
+        raise JobError(f"output.types: {name}: {spec.dtype} predictions cannot be written as {value_type}")
+    return OutputColumn(name, spec.key, index, value_type, shape)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises JobError where two output columns have one name."""
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise JobError(
+                f"output: two columns are called {name!r}; rename one by output.predictions or output.passthrough: {{new_name: {name}}}"
+            )
+
+
+def to_arrow(column: OutputColumn, values: np.ndarray) -> tuple[pa.Array, dict[int, str]]:
+    """The values of a prediction, (rows, *shape), as the column's Arrow array, and why rows do not fit it.
+
+    Rows that do not fit hold null or a filler. Numbers are not copied.
+    """
+    rows = len(values)
+    if column.index is not None:
+        if values.shape[-1] <= column.index:
+            raise ModelError(
+                f"output.predictions: {column.key}[{column.index}]: the model gave {values.shape[-1]} values on the last axis"
+            )
+        values = values[..., column.index]
+    if values.ndim != len(column.shape) + 1:
+        raise ModelError(f"prediction {column.key!r}: expected rank {len(column.shape) + 1}, got {values.ndim}")
+    flat, bad_values = _flat_to_arrow(column, np.ascontiguousarray(values).reshape(-1))
+    values_per_row = max(1, values.size // rows) if rows else 1
+    bad = {position // values_per_row: reason for position, reason in reversed(bad_values.items())}
+    for size, declared in zip(reversed(values.shape[1:]), reversed(column.shape), strict=True):
+        if declared:
+            flat = pa.FixedSizeListArray.from_arrays(flat, declared)
+        else:
+            lists = int(np.prod(values.shape[: values.ndim - 1])) if size == 0 else len(flat) // size
+            flat = pa.ListArray.from_arrays(pa.array(np.arange(lists + 1, dtype=np.int32) * np.int32(size)), flat)
+    return flat, bad
+
+
+def _flat_to_arrow(column: OutputColumn, flat: np.ndarray) -> tuple[pa.Array, dict[int, str]]:
+    wanted = column.value_type
+    array = pa.array(flat, pa.binary() if flat.dtype == object else None)
+    if array.type == wanted:
+        return array, {}
+    try:
+        return pc.cast(array, wanted), {}
+    except pa.ArrowInvalid:
+        return _cast_one_by_one(column, array)
+
+
+def _cast_one_by_one(column: OutputColumn, array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    wanted, bad, fitting = column.value_type, {}, []
+    for position, value in enumerate(array):
+        try:
+            fitting.append(pc.cast(value, wanted).as_py())
+        except pa.ArrowInvalid:
+            fitting.append(None)
+            if pa.types.is_string(wanted):
+                bad[position] = (
+                    f"prediction {column.key!r} is not UTF-8; write output.types: {{{column.name}: binary}} to keep its bytes"
+                )
+            else:
+                bad[position] = f"prediction {column.key!r} does not fit the type {wanted} of output.types"
+    return pa.array(fitting, wanted), bad

@@ -1,0 +1,114 @@
+"""Whether scores are row-wise: a few rows of the input are scored together, reversed, one by one, and twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import ModelError
+from pipeline.model import Model
+
+TOLERANCE = 1e-5
+"""Largest difference of two scores of one row, relative to the largest score of that prediction or 1."""
+
+PROBE_ROWS = 64
+
+
+def check_row_wise(model: Model, rows: pa.RecordBatch, keys: Iterable[str]) -> None:
+    """Refuse a model whose scores depend on the other rows of the batch, or on chance.
+
+    Args:
+      model: the model that is going to score.
+      rows: up to `PROBE_ROWS` rows, all of which can be scored.
+      keys: the predictions to look at.
+
+    Raises:
+      ModelError: names the prediction, how far it moves, and whether it looks random or depends on other rows.
+    """
+    keys = list(keys)
+    together = model.run(rows, keys).predictions
+    again = model.run(rows, keys).predictions
+    alone = _alone(model, rows, keys)
+    count = rows.num_rows
+    backwards = model.run(rows.take(pa.array(range(count - 1, -1, -1))), keys).predictions
+    reversed_back = {key: values[::-1] for key, values in backwards.items()}
+    # A random score moves alone as well, so chance is looked for first.
+    same_alone = _alone(model, rows, keys) if count else alone
+    for key in keys:
+        for first, second in ((together, again), (alone, same_alone)):
+            if differing(first, second, key).any():
+                raise ModelError(
+                    f"prediction {key!r} is random: the same batch scored twice differs by "
+                    f"{_largest(first[key], second[key])}. Dropout or a random op is on in PREDICT mode: pass "
+                    "training=(mode == tf.estimator.ModeKeys.TRAIN), or accept it by model.row_wise: false"
+                )
+    for key in keys:
+        for how, other in (("alone", alone), ("in reversed order", reversed_back)):
+            different = differing(together, other, key)
+            if different.any():
+                raise ModelError(
+                    f"prediction {key!r} depends on the other rows of the batch: {int(different.sum())} of {count} rows "
+                    f"score differently {how}, by up to {_largest(together[key], other[key])}. Look for batch normalization in training "
+                    "mode, a softmax or a mean over axis 0, or padding to the longest row; or accept it by "
+                    "model.row_wise: false (fixed batches, a failing batch is rejected whole)"
+                )
+
+
+def differing(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """Which rows of two sets of predictions differ in `key` beyond the tolerance: (rows,) bool.
+
+    Floats by |a - b| <= 1e-5 * max(1, max|b|); anything else has to be equal, except in rows where the two best scores
+    of a float prediction lie that close together, so that which of them is the best may change.
+    """
+    a, b = first[key], second[key]
+    if a.shape != b.shape:
+        return np.ones(len(a), bool)
+    if a.dtype.kind == "f":
+        return _far(a, b)
+    unequal = (a != b).reshape(len(a), -1).any(axis=1)
+    for values in second.values():
+        if values.dtype.kind == "f" and values.ndim == 2:
+            unequal &= ~_tied(values)
+    return unequal
+
+
+def _far(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(b)
+    bound = TOLERANCE * max(1.0, float(np.abs(b[finite]).max()) if finite.any() else 1.0)
+    with np.errstate(invalid="ignore"):
+        far = np.where(finite & np.isfinite(a), np.abs(a - b) > bound, ~((a == b) | (np.isnan(a) & np.isnan(b))))
+    return far.reshape(len(a), -1).any(axis=1)
+
+
+def _tied(scores: np.ndarray) -> np.ndarray:
+    """Rows whose two best scores lie within the tolerance; of a single score, those at a class boundary (0 or a half)."""
+    bound = TOLERANCE * max(1.0, float(np.nanmax(np.abs(scores), initial=0.0)))
+    if scores.shape[1] == 1:
+        return (np.abs(scores[:, 0]) <= bound) | (np.abs(scores[:, 0] - 0.5) <= bound)
+    best = np.sort(scores, axis=1)
+    return best[:, -1] - best[:, -2] <= bound
+
+
+def _alone(model: Model, rows: pa.RecordBatch, keys: list[str]) -> dict[str, np.ndarray]:
+    singles = [model.run(rows.slice(index, 1), keys).predictions for index in range(rows.num_rows)]
+    columns = {}
+    for key in keys:
+        values = [single[key] for single in singles]
+        shapes = {value.shape for value in values}
+        # Rows of unknown length differ in shape when they stand alone, which is what padding looks like.
+        columns[key] = np.concatenate(values) if len(shapes) == 1 else _ragged(values)
+    return columns
+
+
+def _ragged(values: list[np.ndarray]) -> np.ndarray:
+    rows = np.empty(len(values), object)
+    rows[:] = [value.tobytes() for value in values]
+    return rows
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> str:
+    if a.dtype.kind != "f" or a.shape != b.shape:
+        return "other values"
+    return f"{float(np.nanmax(np.abs(a - b))):.2g}"

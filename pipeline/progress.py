@@ -1,0 +1,88 @@
+"""How far a run is: counted by the stages of this process, shown as a bar on a terminal and as a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+
+@dataclass
+class Progress:
+    """Counts of the run in this process; stages add to it from any thread."""
+
+    rows: int = 0
+    parts: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, rows: int = 0, parts: int = 0) -> None:
+        with self._lock:
+            self.rows += rows
+            self.parts += parts
+
+
+current = Progress()
+"""What the stages of this process count into."""
+
+
+@contextmanager
+def shown(
+    total_parts: int, quiet: bool = False, stream: TextIO = sys.stderr, interval: float = 30.0
+) -> Iterator[Progress]:
+    """Show the progress of the stages in this process while the context is open.
+
+    Args:
+      total_parts: parts to score.
+      quiet: count and show nothing.
+      stream: where to; a terminal gets a bar with shards and rows done, rate and time left.
+      interval: seconds between two lines in a log.
+    """
+    global current
+    current = progress = Progress()
+    if quiet:
+        yield progress
+        return
+    stop = threading.Event()
+    show = _bar if stream.isatty() else _lines
+    thread = threading.Thread(target=show, args=(progress, total_parts, stream, interval, stop), daemon=True)
+    thread.start()
+    try:
+        yield progress
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _lines(progress: Progress, total: int, stream: TextIO, interval: float, stop: threading.Event) -> None:
+    start = time.monotonic()
+    while not stop.wait(interval):
+        seconds = time.monotonic() - start
+        left = f", {seconds / progress.parts * (total - progress.parts):,.0f} s left" if progress.parts else ""
+        stream.write(
+            f"{progress.parts} of {total} shards, {progress.rows:,} rows, {progress.rows / seconds:,.0f} rows/s{left}\n"
+        )
+        stream.flush()
+
+
+def _bar(progress: Progress, total: int, stream: TextIO, interval: float, stop: threading.Event) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("shards  {task.fields[rows]:,} rows  {task.fields[rate]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    start = time.monotonic()
+    with Bar(*columns, console=Console(file=stream), transient=True) as bar:
+        task = bar.add_task("scoring", total=total, rows=0, rate=0.0)
+        while not stop.wait(0.2):
+            rate = progress.rows / (time.monotonic() - start)
+            bar.update(task, completed=progress.parts, rows=progress.rows, rate=rate)

@@ -1,0 +1,274 @@
+"""Publishing: from the results of all parts to an output that is complete, or not there at all.
+
+What will be deleted and moved is written to `_temporary/publish.json` before the first of it is done, and each step can
+be done again: a publish that was killed goes on where it stopped, with `carry_out`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from pipeline import files
+from pipeline.errors import BudgetError, CountError, InputError, OutputError
+from pipeline.manifest import ABSENT_ROWS, MANIFEST, absent_features, build_manifest, named_files, read_manifest
+from pipeline.plan import REJECTED, VERDICT, Plan, part_name, temporary, utc_now
+from pipeline.rows import Part
+from pipeline.write import PartResult, read_result
+
+SUCCESS = "_SUCCESS"
+INTENT = "publish.json"
+REFUSED = "_refused.json"
+_THREADS = 8
+_NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run puts up with, from `errors:` of the job. An int is a count, a float a fraction of rows read or shards."""
+
+    max_bad_rows: int | float = 0
+    max_broken_shards: int | float = 0
+    rejected_path: str | None = None
+
+
+class Move(NamedTuple):
+    """A file on its way to its final name; `bytes` tells whether it has arrived."""
+
+    source: str
+    target: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Intent:
+    """All that a publish will do, known before it does the first of it."""
+
+    run_id: str
+    delete: tuple[str, ...]
+    moves: tuple[Move, ...]
+    manifest: dict[str, Any]
+
+
+class Verdict(NamedTuple):
+    """How a run ended for good: no retry can mend it."""
+
+    exit_code: int
+    message: str
+
+
+def publish(output: str, plan: Plan, limits: Limits, timings: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Reconcile the results of all parts and make them the output; gives the manifest. Doing it twice is doing it once.
+
+    An earlier output stays untouched until the new one is known to be whole and within the limits. Where it is refused,
+    the rejected rows are copied to where they can be read, and the error's last line is that folder.
+
+    Raises:
+      CountError: a part without a result, or rows that do not add up.
+      BudgetError: more rejected rows or broken shards than `limits` allows.
+      InputError: a feature that is not optional is absent from the whole of a large input.
+    """
+    if published_run(output) == plan.run_id:
+        files.delete_folder(temporary(output))
+        return read_manifest(output) or {}
+    intent = read_intent(output)
+    if intent is None or intent.run_id != plan.run_id:
+        results = collect_results(output, plan)
+        _check_limits(output, plan, results, limits)
+        intent = _intend(output, plan, results, limits, timings or {})
+        files.write_bytes(temporary(output, INTENT), json.dumps(asdict(intent)).encode())
+    carry_out(output, intent)
+    return intent.manifest
+
+
+def collect_results(output: str, plan: Plan) -> list[PartResult]:
+    """The results of all parts, in the order of the plan.
+
+    Raises:
+      CountError: a part has no result (one of a broken shard must be of this run), its files are not there, or its
+        rows do not add up.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(partial(read_result, output), plan.parts))
+    return [_reconciled(part, result, plan.run_id) for part, result in zip(plan.parts, found, strict=True)]
+
+
+def carry_out(output: str, intent: Intent) -> None:
+    """Delete the old output, move the parts, write the manifest, then `_SUCCESS`; may be begun again at any point."""
+    files.delete([files.join(output, SUCCESS)])
+    files.delete(intent.delete)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(_arrive, intent.moves))
+    for folder in {path.rpartition("/")[0] for path in intent.delete}:
+        files.delete_empty_folder(folder)
+    _place(output, MANIFEST, json.dumps(intent.manifest, indent=1, ensure_ascii=False).encode())
+    _place(output, SUCCESS, intent.run_id.encode())
+    files.delete_folder(temporary(output))
+
+
+def read_intent(output: str) -> Intent | None:
+    """What a publish of this output has set out to do, or None if none was begun (or it is done)."""
+    path = temporary(output, INTENT)
+    if not files.exists(path):
+        return None
+    plain = json.loads(files.read_bytes(path))
+    return Intent(
+        plain["run_id"], tuple(plain["delete"]), tuple(Move(*move) for move in plain["moves"]), plain["manifest"]
+    )
+
+
+def existing_output(output: str, if_exists: Literal["fail", "skip", "overwrite"]) -> Literal["write", "skip"]:
+    """What to do about that which lies at the output; only `_SUCCESS` makes it an output.
+
+    Raises:
+      OutputError: there is one and `if_exists` is fail, or a part file lies there that no manifest of ours names.
+    """
+    if published_run(output) is not None:
+        if if_exists == "skip":
+            return "skip"
+        if if_exists == "fail":
+            raise OutputError(
+                f"output.path: {output} holds an output already; write output.if_exists: skip to leave it as it is, "
+                "or overwrite to replace it"
+            )
+    own = {files.base_name(path) for path in _own_files(output, None)}
+    for info in files.list_folder(output):
+        name = files.base_name(info.path)
+        if name.startswith("part-") and name.endswith(".parquet") and name not in own:
+            raise OutputError(
+                f"output.path: {output} holds {name}, which no {MANIFEST} there names, so it is not ours to delete, "
+                "and readers of part-*.parquet would take it for scores; delete it or write to another folder"
+            )
+    return "write"
+
+
+def write_verdict(output: str, exit_code: int, message: str) -> None:
+    """Write what the run has come to, for retries and the launcher to find."""
+    files.write_bytes(temporary(output, VERDICT), json.dumps(Verdict(exit_code, message)._asdict()).encode())
+
+
+def read_verdict(output: str) -> Verdict | None:
+    """What an attempt at this run has come to, or None."""
+    path = temporary(output, VERDICT)
+    return Verdict(**json.loads(files.read_bytes(path))) if files.exists(path) else None
+
+
+def published_run(output: str) -> str | None:
+    """The run whose output this is, or None where there is none, or not all of it."""
+    path = files.join(output, SUCCESS)
+    return files.read_bytes(path).decode(errors="replace").strip() if files.exists(path) else None
+
+
+def _reconciled(part: Part, result: PartResult | None, run_id: str) -> PartResult:
+    place = f"part {part.index} ({part.shard.path})"
+    if result is None or (result.state != "done" and result.run_id != run_id):
+        raise CountError(f"{place}: there is no result of it; run again, and it is scored again")
+    if result.read != result.scored + result.rejected:
+        raise CountError(
+            f"{place}: {result.read} rows were read, but {result.scored} scored and {result.rejected} rejected"
+        )
+    return result
+
+
+def _check_limits(output: str, plan: Plan, results: list[PartResult], limits: Limits) -> None:
+    read, rejected = sum(result.read for result in results), sum(result.rejected for result in results)
+    broken = [result for result in results if result.state != "done"]
+    problems = []
+    if _exceeds(rejected, limits.max_bad_rows, read):
+        problems.append(
+            f"{rejected} of {read} rows were rejected, more than errors.max_bad_rows: {limits.max_bad_rows} allows"
+        )
+    if _exceeds(len(broken), limits.max_broken_shards, len(results)):
+        few = "; ".join(f"{result.shard.path} ({result.state}: {result.reason})" for result in broken[:_NAMED_AT_MOST])
+        more = f"; and {len(broken) - _NAMED_AT_MOST} more" if len(broken) > _NAMED_AT_MOST else ""
+        problems.append(
+            f"{len(broken)} of {len(results)} shards are broken, more than errors.max_broken_shards: "
+            f"{limits.max_broken_shards} allows: {few}{more}"
+        )
+    if problems:
+        problems.append("nothing was published; parts that are whole are kept, and are not scored again")
+        raise BudgetError("\n".join(problems + _keep_rejected(output, plan, results, limits)))
+    absent = absent_features(plan, results)
+    if absent:
+        problems = [
+            f"no row of {read} has a value for: {', '.join(absent)}; correct input.rename, or list under input.optional "
+            f"what shards may lack (this holds from {ABSENT_ROWS} rows on); nothing was published"
+        ]
+        raise InputError("\n".join(problems + _keep_rejected(output, plan, results, limits)))
+
+
+def _exceeds(number: int, limit: int | float, whole: int) -> bool:
+    # 0.29 * 100 is less than 29 in floating point; what the job file says is not
+    return number > (Fraction(repr(limit)) * whole if isinstance(limit, float) else limit)
+
+
+def _keep_rejected(output: str, plan: Plan, results: list[PartResult], limits: Limits) -> list[str]:
+    """Copy the rejected rows of a refused run to where they can be read; gives the line that says where.
+
+    Copies: the parts keep theirs, so that a run with a larger budget need not score again. Beside an earlier output
+    they go to a folder of the run's own, for `_rejected` itself belongs to that output.
+    """
+    rejected = [(index, result) for index, result in enumerate(results) if result.rejected_file]
+    if not rejected:
+        return []
+    root = limits.rejected_path or files.join(output, REJECTED)
+    folder = root if published_run(output) is None else files.join(root, plan.run_id)
+    copies = [
+        (temporary(output, result.key, result.rejected_file.name), files.join(folder, part_name(index, len(results))))
+        for index, result in rejected
+        if result.rejected_file
+    ]
+    files.delete(_refused_files(root))
+    files.write_bytes(files.join(root, REFUSED), json.dumps([target for _, target in copies]).encode())
+    for source, target in copies:
+        files.copy(source, target)
+    return [f"rejected rows: {folder}"]
+
+
+def _refused_files(rejected_root: str) -> list[str]:
+    """What a refused run has left under the folder of rejected rows, the list of it included."""
+    path = files.join(rejected_root, REFUSED)
+    return [*json.loads(files.read_bytes(path)), path] if files.exists(path) else []
+
+
+def _own_files(output: str, rejected_path: str | None) -> list[str]:
+    """What earlier runs have left at the output and may be deleted: published, half published, or refused."""
+    manifest, intent = read_manifest(output), read_intent(output)
+    return [
+        *(named_files(output, manifest, rejected_path) if manifest else []),
+        *(path for path in (intent.delete if intent else ())),
+        *(move.target for move in (intent.moves if intent else ())),
+        *_refused_files(rejected_path or files.join(output, REJECTED)),
+    ]
+
+
+def _intend(output: str, plan: Plan, results: list[PartResult], limits: Limits, timings: Mapping[str, float]) -> Intent:
+    moves = []
+    for index, result in enumerate(results):
+        name = part_name(index, len(results))
+        folders = [output, limits.rejected_path or files.join(output, REJECTED)]
+        for folder, file in zip(folders, result.written, strict=False):  # most parts have no rejected rows
+            moves.append(Move(temporary(output, result.key, file.name), files.join(folder, name), file.bytes))
+    targets = {move.target for move in moves}
+    obsolete = (path for path in _own_files(output, limits.rejected_path) if path not in targets)
+    manifest = build_manifest(plan, results, utc_now(), limits.rejected_path, timings)
+    return Intent(plan.run_id, tuple(dict.fromkeys(obsolete)), tuple(moves), manifest)
+
+
+def _arrive(move: Move) -> None:
+    try:
+        files.move(move.source, move.target)
+    except OSError:
+        if files.exists(move.source) or not files.exists(move.target) or files.size(move.target) != move.bytes:
+            raise
+
+
+def _place(output: str, name: str, data: bytes) -> None:
+    """Write a file of the output by way of `_temporary`, so that a crash leaves no scraps beside the parts."""
+    files.write_bytes(temporary(output, name), data)
+    files.move(temporary(output, name), files.join(output, name))

@@ -1,0 +1,93 @@
+"""Shards to chunks of decoded rows, one module a format. Nothing here knows of Beam: the caller opens the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from pipeline.errors import BrokenShard
+from pipeline.job import Csv
+from pipeline.rows import Chunk, Columns, record_bytes
+
+__all__ = ["read_shard", "record_bytes", "source_schema"]
+
+CHUNK_ROWS = 4096
+CHUNK_BYTES = 16 << 20
+DEFAULT_CSV = Csv()
+
+
+def read_shard(
+    open_shard: Callable[[], BinaryIO],
+    format: str,
+    columns: Columns,
+    *,
+    csv: Csv = DEFAULT_CSV,
+    rows: int = CHUNK_ROWS,
+    max_bytes: int = CHUNK_BYTES,
+    keep_record: bool = True,
+) -> Iterator[Chunk]:
+    """Read one shard in order.
+
+    Args:
+      open_shard: opens the shard's file as it is stored, for reading (and for seeking, if it is Parquet).
+      format: tfrecord, parquet, csv, jsonl or avro. For tfrecord `columns` is not looked at: chunks hold the records.
+      rows, max_bytes: bounds of a chunk; the second of the data that is read for it, roughly.
+      keep_record: whether chunks and rejected rows carry the record itself. TFRecord chunks always do.
+
+    Yields:
+      Chunks; the numbers of their good and rejected rows count up from 0 without a gap.
+
+    Raises:
+      BrokenShard: the container broke; all rows before the break were yielded.
+    """
+    # Each reader is imported when it is needed: fastavro and google-crc32c are not there for every job's sake.
+    with _open(open_shard) as file:
+        if format == "tfrecord":
+            from pipeline.readers.tfrecord import read_tfrecord
+
+            yield from read_tfrecord(file, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
+        elif format == "parquet":
+            from pipeline.readers.parquet import read_parquet
+
+            yield from read_parquet(file, columns, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
+        elif format == "csv":
+            from pipeline.readers.csv import read_csv
+
+            yield from read_csv(file, columns, csv, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
+        elif format == "jsonl":
+            from pipeline.readers.jsonl import read_jsonl
+
+            yield from read_jsonl(file, columns, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
+        elif format == "avro":
+            from pipeline.readers.avro import read_avro
+
+            yield from read_avro(file, columns, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
+        else:
+            raise ValueError(f"unknown format {format!r}")
+
+
+def source_schema(open_shard: Callable[[], BinaryIO], format: str) -> pa.Schema:
+    """Names and Arrow types of the columns of a Parquet or Avro shard.
+
+    Raises:
+      BrokenShard: the file cannot be opened, or does not tell.
+    """
+    with _open(open_shard) as file:
+        if format == "parquet":
+            from pipeline.readers.parquet import parquet_schema
+
+            return parquet_schema(file)
+        if format == "avro":
+            from pipeline.readers.avro import avro_schema
+
+            return avro_schema(file)
+    raise ValueError(f"shards of format {format!r} do not name types")
+
+
+def _open(open_shard: Callable[[], BinaryIO]) -> BinaryIO:
+    try:
+        return open_shard()
+    except OSError as error:
+        raise BrokenShard(f"the file cannot be opened ({type(error).__name__})") from error

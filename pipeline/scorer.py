@@ -1,0 +1,195 @@
+"""Scores from Python: the core of the pipeline over features in memory, its session kept open between calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline import checkpoint as checkpoints
+from pipeline.batch import Regrouper
+from pipeline.errors import BadRows
+from pipeline.features import Feature, FeatureSpec, from_tensorflow
+from pipeline.graph_input import ColumnInput
+from pipeline.memory_rows import rows_from_memory, spec_from_memory
+from pipeline.model import build_model
+from pipeline.outputs import output_columns
+from pipeline.predict import RowScorer
+from pipeline.rows import ROW, Columns, PassThrough, Rejected
+from pipeline.scoring import output_types
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import pandas as pd
+
+    Features: TypeAlias = Mapping[str, Any] | pd.DataFrame | pa.RecordBatch | pa.Table
+
+REJECTED_SCHEMA = pa.schema([(ROW, pa.int64()), ("_stage", pa.string()), ("_reason", pa.string())])
+
+
+class Scorer:
+    """An Estimator with its checkpoint, open for calls; calls are safe from several threads.
+
+    Args:
+      estimator: a `tf.estimator.Estimator`.
+      checkpoint: "latest", a step, a path, or `pipeline.job.Best`.
+      transform: a folder with a transform, a `transforms.Transform`, or None.
+      features: the raw feature spec: name -> `pipeline.features.Feature`, or a `tf.io` parsing spec. Without it the
+        transform's; without one the dtypes and row shapes of the first call, to which later ones are held.
+
+    Raises:
+      ModelError: the checkpoint, the graph or the transform is refused; for the checks see `pipeline.model.build_model`.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        checkpoint: Any = "latest",
+        transform: Any = None,
+        features: Mapping[str, Any] | None = None,
+    ):
+        import transforms
+
+        self._estimator = estimator
+        self._checkpoint = checkpoints.resolve(estimator.model_dir, checkpoint)
+        self._transform = transforms.load(transform) if isinstance(transform, str) else transform
+        self._job: Any = None
+        self._lock = threading.Lock()
+        self._scorer: RowScorer | None = None
+        self._passthrough: Mapping[str, PassThrough] = {}
+        self._optional: frozenset[str] = frozenset()
+        self._rows, self._max_bytes = 4096, 64 * 1024 * 1024
+        self._keep_non_finite = False
+        spec = features if features is not None else getattr(self._transform, "raw_spec", None)
+        if spec is not None:
+            self._open(_features(spec))
+
+    @classmethod
+    def from_config(cls, path: str, run_date: str | None = None, overrides: Sequence[str] = ()) -> Scorer:
+        """A scorer for the model, transform and output columns of a job file; its shards are not looked at.
+
+        Args:
+          path: the job file.
+          run_date: YYYY-MM-DD, fills `{run_date}`.
+          overrides: `section.key=value`, as `--set` on the command line.
+        """
+        from pipeline.code import add_user_code
+        from pipeline.estimator import load_estimator
+        from pipeline.job_file import load_job
+        from pipeline.launch import load_features, resolve_checkpoint
+
+        job = load_job(path, run_date, overrides)
+        add_user_code(job.code)
+        import pipeline.tf_estimator  # noqa: F401  before any user code is imported
+
+        features, transform = load_features(job)
+        scorer = cls.__new__(cls)
+        scorer._estimator = load_estimator(job.model)
+        scorer._checkpoint = resolve_checkpoint(job, scorer._estimator)
+        scorer._transform, scorer._job, scorer._lock = transform, job, threading.Lock()
+        scorer._passthrough = {
+            name: PassThrough(column.source, None if column.dtype is None else pa.type_for_alias(column.dtype))
+            for name, column in job.output.passthrough.items()
+        }
+        scorer._optional = frozenset(job.input.optional)
+        scorer._rows, scorer._max_bytes = job.batch.rows, job.batch.bytes
+        scorer._keep_non_finite = job.errors.non_finite == "keep"
+        scorer._open(features)
+        return scorer
+
+    def score(self, features: Features, on_bad_row: str = "raise") -> Any:
+        """Score rows.
+
+        Args:
+          features: name -> array or list (rows, *shape), a DataFrame, a RecordBatch or a Table.
+          on_bad_row: "raise", or "reject" to score the others.
+
+        Returns:
+          A table of the pass-through columns that `features` has and the predictions, in the order of the rows; with
+          "reject" (that table with the column `_row`, a table of `_row`, `_stage`, `_reason`).
+
+        Raises:
+          BadRows: some rows cannot be scored; names the first one and its feature.
+          ValueError: `features` is not what the first call or the spec said.
+        """
+        if on_bad_row not in ("raise", "reject"):
+            raise ValueError(f"on_bad_row: expected 'raise' or 'reject', got {on_bad_row!r}")
+        scorer = self._opened(features)
+        chunk = rows_from_memory(features, scorer.columns)
+        rejected = list(chunk.rejected)
+        pieces = []
+        for batch in self._batches(chunk.rows):
+            scored = scorer.score(batch)
+            pieces.append(scored.rows)
+            rejected += scored.rejected
+        if rejected and on_bad_row == "raise":
+            raise BadRows({row.row: row.reason for row in rejected})
+        schema = pieces[0].schema if pieces else scorer.schema
+        table = pa.Table.from_batches(pieces, schema)
+        if on_bad_row == "raise":
+            return table.remove_column(table.num_columns - 1)
+        return table, _rejected_table(rejected)
+
+    def close(self) -> None:
+        """Close the session."""
+        if self._scorer is not None:
+            self._scorer.model.close()
+            self._scorer = None
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _batches(self, rows: pa.RecordBatch) -> Sequence[pa.RecordBatch]:
+        if rows.num_rows <= self._rows and rows.nbytes <= self._max_bytes:
+            return [rows]
+        regrouper = Regrouper(self._rows, self._max_bytes)
+        return [*regrouper.add(rows), *regrouper.finish()]
+
+    def _opened(self, features: Features) -> RowScorer:
+        with self._lock:
+            if self._scorer is None:
+                self._open(spec_from_memory(features))
+            assert self._scorer is not None
+            return self._scorer
+
+    def _open(self, features: FeatureSpec) -> None:
+        job = self._job
+        columns = Columns(features, self._optional, passthrough=self._passthrough)
+        model = build_model(
+            self._estimator,
+            self._checkpoint,
+            ColumnInput(features),
+            self._transform,
+            job.model.features if job else None,
+            job.model.allow_unused if job else (),
+        )
+        outputs = output_columns(
+            model.predictions, job.output.predictions if job else None, output_types(job) if job else {}
+        )
+        row_wise = job.model.row_wise if job else True
+        non_finite = "keep" if self._keep_non_finite else "reject"
+        self._scorer = RowScorer(model, columns, outputs, row_wise, non_finite, keep_record=False)
+
+
+def _features(spec: Mapping[str, Any]) -> dict[str, Feature]:
+    if all(isinstance(feature, Feature) for feature in spec.values()):
+        return dict(spec)
+    return from_tensorflow(spec, "features")
+
+
+def _rejected_table(rejected: Sequence[Rejected]) -> pa.Table:
+    rows = sorted(rejected)
+    columns = [[row.row for row in rows], [row.stage for row in rows], [row.reason for row in rows]]
+    return pa.table(
+        [pa.array(values, field.type) for values, field in zip(columns, REJECTED_SCHEMA, strict=True)],
+        schema=REJECTED_SCHEMA,
+    )

@@ -1,0 +1,119 @@
+"""What a worker needs to score, frozen at launch, and the scorer that a process builds from it once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.code import add_user_code, resolve
+from pipeline.estimator import load_estimator
+from pipeline.features import FeatureSpec
+from pipeline.graph_input import ColumnInput, RecordInput
+from pipeline.model import build_model
+from pipeline.outputs import check_names, output_columns
+from pipeline.predict import RowScorer
+from pipeline.rows import Columns
+
+if TYPE_CHECKING:
+    from pipeline.job import Job
+
+
+@dataclass(frozen=True)
+class ScoringSpec:
+    """Everything that decides a score, and nothing that is open: it travels to the workers.
+
+    key: digest of all of it; scorers of one key give the same scores.
+    record_format: tfrecord (the graph parses the record), or a format whose rows arrive as columns.
+    columns: what is taken out of a record, pass-through types known.
+    """
+
+    key: str
+    job: Job
+    record_format: str
+    columns: Columns
+    checkpoint: Checkpoint
+
+
+_open: dict[str, RowScorer] = {}
+_opening = threading.RLock()
+
+
+def open_scorer(spec: ScoringSpec, on_load: Callable[[float], None] = lambda seconds: None) -> RowScorer:
+    """The scorer of this process for a spec: built at the first call, shared between threads and with the launcher.
+
+    Args:
+      spec: what to build.
+      on_load: called with the seconds that the build took, if it was built by this call.
+    """
+    with _opening:
+        if spec.key not in _open:
+            start = time.monotonic()
+            add_user_code(spec.job.code)
+            _open[spec.key] = build_scorer(spec, load_estimator(spec.job.model))
+            on_load(time.monotonic() - start)
+        return _open[spec.key]
+
+
+def keep_open(spec: ScoringSpec, scorer: RowScorer) -> None:
+    """Let `open_scorer` give a scorer that was built already: the one that the launch checked."""
+    with _opening:
+        _open[spec.key] = scorer
+
+
+def close_scorers() -> None:
+    """Close every session that this process holds open."""
+    with _opening:
+        while _open:
+            _open.popitem()[1].model.close()
+
+
+def build_scorer(spec: ScoringSpec, estimator: Any) -> RowScorer:
+    """Build the graph, restore the checkpoint and choose the output columns."""
+    job = spec.job
+    graph_input = RecordInput(spec.columns) if spec.record_format == "tfrecord" else ColumnInput(spec.columns.features)
+    model = build_model(
+        estimator,
+        spec.checkpoint,
+        graph_input,
+        load_transform(job, spec.columns.features),
+        job.model.features,
+        job.model.allow_unused,
+    )
+    outputs = output_columns(model.predictions, job.output.predictions, output_types(job))
+    own = ["_shard", "_row"] if job.output.row_ids else []
+    check_names([*spec.columns.passthrough, *(column.name for column in outputs), *own])
+    return RowScorer(model, spec.columns, outputs, job.model.row_wise, job.errors.non_finite, job.errors.keep_record)
+
+
+def output_types(job: Job) -> dict[str, pa.DataType]:
+    """`output.types` of a job as Arrow types."""
+    return {column: pa.type_for_alias(name) for column, name in job.output.types.items()}
+
+
+def load_transform(job: Job, features: FeatureSpec | None) -> Any:
+    """The transform of a job, or None: loaded from its folder once a process, or around the user's function.
+
+    features: what the user's function gets; a folder knows its own.
+    """
+    import transforms
+
+    if job.transform is None:
+        return None
+    if job.transform.path is not None:
+        return _load_folder(job.transform.path)
+    reference = job.transform.function or ""
+    return transforms.from_function(resolve(reference, "transform.function"), features or {}, reference)
+
+
+@lru_cache(maxsize=4)
+def _load_folder(path: str) -> Any:
+    import transforms
+
+    return transforms.load(path)

@@ -1,0 +1,294 @@
+"""The stages as PTransforms: each adds labels, metrics and a worker's life cycle to plain functions, and nothing else.
+
+What flows from `ReadShards` to `WriteParts` is `pipeline.rows.PartBatch`. The four stages between the two shuffles fuse
+on every runner we know; where one cuts them, `WriteParts` refuses batches that are missing or out of order.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from pipeline import files, progress
+from pipeline.batch import Regrouper
+from pipeline.errors import BrokenShard, CountError, ScoringError, VerdictError
+from pipeline.job import Batch, Input
+from pipeline.plan import read_plan
+from pipeline.predict import RowScorer
+from pipeline.publish import Limits, publish, published_run, read_verdict, write_verdict
+from pipeline.read import read_input
+from pipeline.rows import Columns, Part, PartBatch, ShardEnd
+from pipeline.scoring import ScoringSpec, open_scorer
+from pipeline.write import PartWriter, find_result
+
+NAMESPACE = "estimator"
+
+
+@contextmanager
+def verdict(output: str) -> Iterator[None]:
+    """Write the verdict of an error that no retry can mend beside the output, so that launcher and retries find it."""
+    try:
+        yield
+    except ScoringError as error:
+        write_verdict(output, error.exit_code, str(error))
+        raise
+
+
+def raise_verdict(output: str) -> None:
+    """Raise what an earlier attempt of this run found: a runner's retry cannot mend it."""
+    found = read_verdict(output)
+    if found is not None:
+        raise VerdictError(found.message, found.exit_code)
+
+
+@dataclass
+class ReadPlan(beam.PTransform):
+    """The parts of a plan that have no result yet, spread over the workers. Output: Part."""
+
+    output: str
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[Part]:
+        return (
+            root
+            | "Output" >> beam.Create([self.output])
+            | "Parts" >> beam.FlatMap(_parts)
+            | "Spread" >> beam.Reshuffle()
+            | "Unfinished" >> beam.Filter(_is_unfinished, self.output).with_output_types(Part)
+        )
+
+
+def _parts(output: str) -> Iterable[Part]:
+    return read_plan(output).parts
+
+
+def _is_unfinished(part: Part, output: str) -> bool:
+    with verdict(output):
+        raise_verdict(output)
+        if find_result(output, part) is None:
+            return True
+    progress.current.add(parts=1)
+    return False
+
+
+@dataclass
+class ReadShards(beam.PTransform):
+    """Rows of each part in the order of its shard. Input: Part. Output: PartBatch of raw rows.
+
+    input: format and csv settings. columns: what is taken out of a record. batch: the bounds of a chunk.
+    keep_record: whether rejected rows keep their record.
+    """
+
+    input: Input
+    columns: Columns
+    batch: Batch = field(default_factory=Batch)
+    keep_record: bool = True
+
+    def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[PartBatch]:
+        return parts | "ReadShard" >> beam.ParDo(_ReadShard(self)).with_output_types(PartBatch)
+
+
+class _ReadShard(beam.DoFn):
+    def __init__(self, stage: ReadShards):
+        self._stage = stage
+        self._rows_read = Metrics.counter(NAMESPACE, "rows-read")
+        self._shards_broken = Metrics.counter(NAMESPACE, "shards-broken")
+
+    def process(self, part: Part) -> Iterator[PartBatch]:
+        stage = self._stage
+        FileSystems.report_source_lineage(part.shard.path)
+        chunks = read_input(part.shard.path, stage.input, stage.columns, stage.batch, stage.keep_record)
+        read = sequence = 0
+        end = ShardEnd(0)
+        try:
+            for sequence, chunk in enumerate(chunks):
+                read += chunk.read
+                self._rows_read.inc(chunk.read)
+                yield PartBatch(part, sequence, chunk.rows, chunk.rejected, present=chunk.present)
+                sequence += 1
+            end = ShardEnd(read)
+        except BrokenShard as error:
+            self._shards_broken.inc()
+            end = ShardEnd(read, "tail_lost" if read else "unreadable", str(error))
+        yield PartBatch(part, sequence, pa.record_batch([], []), last=end)
+
+
+@dataclass
+class BatchRows(beam.PTransform):
+    """Batches of exactly `batch.rows` rows, or fewer where `batch.bytes` says so or a part ends. Input, output: PartBatch."""
+
+    batch: Batch = field(default_factory=Batch)
+
+    def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[PartBatch]:
+        return batches | "Regroup" >> beam.ParDo(_Regroup(self.batch.rows, self.batch.bytes)).with_output_types(
+            PartBatch
+        )
+
+
+class _Regroup(beam.DoFn):
+    """Holds the rows of one part that do not fill a batch yet."""
+
+    def __init__(self, rows: int, max_bytes: int):
+        self._rows, self._max_bytes = rows, max_bytes
+        self._part: Part | None = None
+
+    def start_bundle(self) -> None:
+        self._part = None
+
+    def process(self, batch: PartBatch) -> Iterator[PartBatch]:
+        if batch.part != self._part:
+            if self._part is not None:
+                raise CountError(f"{self._part.shard.path}: its last batch did not come before those of the next part")
+            self._part, self._sequence = batch.part, 0
+            self._regrouper = Regrouper(self._rows, self._max_bytes)
+        full = self._regrouper.add(batch.rows) if batch.rows.num_rows else []
+        if batch.last is not None:
+            full = [*full, *self._regrouper.finish()]
+        rejected, present, last = batch.rejected, batch.present, batch.last
+        for rows in full:
+            yield PartBatch(batch.part, self._sequence, rows, rejected, present=present)
+            self._sequence += 1
+            rejected, present = (), {}
+        if rejected or present or last is not None:
+            yield PartBatch(batch.part, self._sequence, pa.record_batch([], []), rejected, last, present)
+            self._sequence += 1
+        if last is not None:
+            self._part = None
+
+    def finish_bundle(self) -> None:
+        if self._part is not None:
+            raise CountError(f"{self._part.shard.path}: its last batch did not arrive in the bundle of the others")
+
+
+@dataclass
+class Predict(beam.PTransform):
+    """Predictions of each batch by the scorer of the worker's process. Input: PartBatch of raw rows; output: of scored."""
+
+    spec: ScoringSpec
+    output: str
+
+    def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[PartBatch]:
+        return batches | "Score" >> beam.ParDo(_Score(self.spec, self.output)).with_output_types(PartBatch)
+
+
+class _Score(beam.DoFn):
+    """Metrics carry the names that Beam's RunInference gives them."""
+
+    def __init__(self, spec: ScoringSpec, output: str):
+        self._spec, self._output = spec, output
+        self._scorer: RowScorer | None = None
+        self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
+        self._rows_rejected = Metrics.counter(NAMESPACE, "rows-rejected")
+        self._inferences = Metrics.counter(NAMESPACE, "num_inferences")
+        self._batch_rows = Metrics.distribution(NAMESPACE, "inference_request_batch_size")
+        self._batch_bytes = Metrics.distribution(NAMESPACE, "inference_request_batch_byte_size")
+        self._latency = Metrics.distribution(NAMESPACE, "inference_batch_latency_micro_secs")
+        self._load = Metrics.distribution(NAMESPACE, "load_model_latency_milli_secs")
+
+    def setup(self) -> None:
+        with verdict(self._output):
+            self._scorer = open_scorer(self._spec, lambda seconds: self._load.update(round(seconds * 1e3)))
+
+    def process(self, batch: PartBatch) -> Iterator[PartBatch]:
+        assert self._scorer is not None  # setup ran
+        start = time.perf_counter()
+        with verdict(self._output):
+            scored = self._scorer.score(batch.rows)
+        if batch.rows.num_rows:
+            self._inferences.inc(batch.rows.num_rows)
+            self._batch_rows.update(batch.rows.num_rows)
+            self._batch_bytes.update(batch.rows.nbytes)
+            self._latency.update(round((time.perf_counter() - start) * 1e6))
+        self._rows_scored.inc(scored.rows.num_rows)
+        self._rows_rejected.inc(len(scored.rejected) + len(batch.rejected))
+        progress.current.add(rows=batch.rows.num_rows)
+        rows = scored.rows
+        if self._spec.job.output.row_ids:
+            rows = with_shard(rows, batch.part.shard.path)
+        else:
+            rows = rows.select(rows.schema.names[:-1])
+        present = {**batch.present, **scored.present}
+        yield replace(
+            batch, rows=rows, rejected=batch.rejected + scored.rejected, present=present, halved=scored.halved
+        )
+
+
+def with_shard(rows: pa.RecordBatch, shard: str) -> pa.RecordBatch:
+    """Put the column `_shard` before `_row`, the last column."""
+    shards = pa.repeat(pa.scalar(shard, pa.string()), rows.num_rows)
+    return rows.add_column(rows.num_columns - 1, pa.field("_shard", pa.string()), shards)
+
+
+@dataclass
+class WriteParts(beam.PTransform):
+    """One Parquet file a part, under a temporary name, with its result beside it. Input: PartBatch; output: part index."""
+
+    output: str
+    schema: pa.Schema
+    record_format: str
+    run_id: str
+
+    def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[int]:
+        return batches | "WritePart" >> beam.ParDo(_WritePart(self)).with_output_types(int)
+
+
+class _WritePart(beam.DoFn):
+    def __init__(self, stage: WriteParts):
+        self._stage = stage
+        self._writer: PartWriter | None = None
+
+    def start_bundle(self) -> None:
+        self._writer = None
+
+    def process(self, batch: PartBatch) -> Iterator[int]:
+        stage = self._stage
+        if self._writer is None:
+            attempt = uuid.uuid4().hex
+            self._writer = PartWriter(
+                stage.output, batch.part, stage.schema, stage.record_format, attempt, stage.run_id
+            )
+        with verdict(stage.output):
+            result = self._writer.write(batch)
+        if result is None:
+            return
+        self._writer = None
+        progress.current.add(parts=1)
+        yield batch.part.index
+
+    def finish_bundle(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@dataclass
+class Publish(beam.PTransform):
+    """Reconcile the results of all parts, move them to their names, then manifest and `_SUCCESS`. Input: part indices."""
+
+    output: str
+    run_id: str
+    limits: Limits
+
+    def expand(self, parts: beam.PCollection[int]) -> beam.PCollection[int]:
+        return (
+            parts
+            | "Finished" >> beam.combiners.Count.Globally()
+            | "Move" >> beam.Map(_publish, self.output, self.run_id, self.limits)
+        )
+
+
+def _publish(finished: int, output: str, run_id: str, limits: Limits) -> int:
+    if published_run(output) == run_id:
+        return finished  # a retry of this bundle: the plan is gone with `_temporary`
+    with verdict(output):
+        raise_verdict(output)
+        manifest = publish(output, read_plan(output), limits)
+    for file in manifest["files"]:
+        FileSystems.report_sink_lineage(files.join(output, file["path"]))
+    return finished

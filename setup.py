@@ -1,0 +1,65 @@
+"""All that pip needs to know of the project; settings of the tools stand in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# The two minor versions that the tests run on, see pipeline/tf_estimator.py. tf-keras asks for TensorFlow of its own
+# minor version, so the two always agree. On 2.15 TensorFlow itself holds NumPy below 2 and protobuf below 5.
+TENSORFLOW = ">=2.15,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*,<2.22"
+BEAM = ">=2.77,<2.78"
+
+setup(
+    name="estimator-score",
+    version="0.1.0",
+    description="Scores files of features with a TensorFlow Estimator checkpoint, on one machine or on a Beam cluster",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+    package_data={"pipeline": ["py.typed"], "transforms": ["py.typed"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        f"tensorflow{TENSORFLOW}",
+        f"tf-keras{TENSORFLOW}",
+        "tensorflow-estimator==2.15.0",
+        f"apache-beam{BEAM}",
+        "pyarrow>=18,<26",
+        "numpy>=1.26,<3",
+        "pydantic>=2.7,<3",
+        "PyYAML>=6,<7",
+        "rich>=13,<16",
+        "google-crc32c>=1.5,<2",  # Beam's TFRecord wants a CRC32C in C and does not depend on one
+        "fastavro>=1.9,<2",
+    ],
+    extras_require={
+        "fit": ["tensorflow-transform>=1.21,<1.22; python_version < '3.13'"],  # there are no wheels for 3.13
+        "gcp": [f"apache-beam[gcp]{BEAM}"],  # needs protobuf 6, so TensorFlow 2.21
+        "aws": [f"apache-beam[aws]{BEAM}"],
+        "azure": [f"apache-beam[azure]{BEAM}"],
+        "report": ["matplotlib>=3.8,<4"],
+        "examples": ["scikit-learn>=1.5,<2"],
+        "dev": [
+            "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",
+            "ruff>=0.11,<1",
+            "mypy>=1.15,<3",
+            "pandas>=2.2,<4",
+            "duckdb>=1.2,<3",
+            "pre-commit>=4,<5",
+            "pre-commit-hooks>=5,<7",
+            "types-PyYAML>=6,<7",
+        ],
+    },
+    entry_points={"console_scripts": ["estimator-score=pipeline.commands:main"]},  # what main returns is the exit code
+)

@@ -1,0 +1,650 @@
+"""Publishing: whole or not at all, within the budgets, over an older output, and killed at any step."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_files import KINDS, new_folder
+
+from pipeline import files
+from pipeline.errors import BudgetError, CountError, InputError, OutputError, ScoringError
+from pipeline.manifest import read_manifest
+from pipeline.plan import Plan, part_key, read_plan, temporary, write_plan
+from pipeline.publish import (
+    Limits,
+    Verdict,
+    carry_out,
+    collect_results,
+    existing_output,
+    publish,
+    read_intent,
+    read_verdict,
+    write_verdict,
+)
+from pipeline.rows import Part, PartBatch, Rejected, Shard, ShardEnd
+from pipeline.write import PartWriter, find_result
+
+SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field("_shard", pa.string()), pa.field("_row", pa.int64())])
+
+
+@pytest.fixture(params=KINDS)
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return new_folder(request.param, tmp_path)
+
+
+def new_plan(run_id: str, shards: int, **more: Any) -> Plan:
+    paths = [Shard(f"in/{index}.csv", 10 * index, 86400.5) for index in range(shards)]
+    parts = tuple(Part(index, part_key(shard, run_id), shard) for index, shard in enumerate(paths))
+    return Plan(run_id, "2026-11-22", "digits", "2026-11-22T03:00:00.000Z", parts, "csv", SCHEMA, **more)
+
+
+def write_part(
+    output: str,
+    plan: Plan,
+    index: int,
+    scored: int = 3,
+    rejected: int = 0,
+    state: str = "done",
+    present: dict[str, int] | None = None,
+) -> None:
+    part = plan.parts[index]
+    rows = pa.record_batch(
+        [
+            pa.array([row / 2 for row in range(scored)], pa.float32()),
+            pa.array([part.shard.path] * scored, pa.string()),
+            pa.array(range(scored), pa.int64()),
+        ],
+        schema=SCHEMA,
+    )
+    bad = tuple(Rejected(scored + row, "read", "x: missing", b"record") for row in range(rejected))
+    end = ShardEnd(scored + rejected, state, "" if state == "done" else "the gzip stream ends early")
+    batch = PartBatch(part, 0, rows, bad, end, present or {})
+    PartWriter(output, part, SCHEMA, "csv", "a1", plan.run_id).write(batch)
+
+
+def run(output: str, run_id: str, shards: int, limits: Limits | None = None, **more: Any) -> dict[str, Any]:
+    plan = new_plan(run_id, shards)
+    write_plan(output, plan)
+    for index in range(shards):
+        write_part(output, plan, index, **more)
+    return publish(output, plan, limits or Limits(max_bad_rows=1.0))
+
+
+def listing(output: str) -> list[str]:
+    return [info.path[len(output) + 1 :] for info in files.match(files.join(output, "**"))]
+
+
+def table(output: str, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(files.read_bytes(files.join(output, name))))
+
+
+def test_a_published_output(output: str) -> None:
+    manifest = run(output, "r1", 2, rejected=1)
+
+    assert listing(output) == [
+        "_SUCCESS",
+        "_manifest.json",
+        "_rejected/part-00000-of-00002.parquet",
+        "_rejected/part-00001-of-00002.parquet",
+        "part-00000-of-00002.parquet",
+        "part-00001-of-00002.parquet",
+    ]
+    assert files.read_bytes(files.join(output, "_SUCCESS")) == b"r1"
+    assert read_manifest(output) == manifest
+    assert table(output, "part-00001-of-00002.parquet").to_pylist() == [
+        {"score": row / 2, "_shard": "in/1.csv", "_row": row} for row in range(3)
+    ]
+    assert table(output, "_rejected/part-00001-of-00002.parquet").column("_row").to_pylist() == [3]
+
+
+def test_manifest(output: str) -> None:
+    plan = new_plan(
+        "r1",
+        2,
+        features=("x", "y"),
+        optional=("y",),
+        model={"estimator": "m:build", "checkpoint": "m/model.ckpt-7", "step": 7, "digest": "d", "assets": {}},
+        transform={"path": "t", "fingerprint": "f"},
+        record={"state": "unverified", "max_difference": None},
+        job={"name": "digits"},
+        versions={"tensorflow": "2.21.0"},
+        warnings=("noticed at launch",),
+    )
+    write_part(output, replace(plan, run_id="r0"), 0, scored=1500, rejected=1, present={"x": 1501})
+    write_part(output, plan, 1, scored=1200, state="tail_lost")
+
+    manifest = publish(output, plan, Limits(1, 0.5), {"launch_seconds": 1.5})
+
+    digests = {}
+    for name in ("part-00000-of-00002.parquet", "part-00001-of-00002.parquet", "_rejected/part-00000-of-00002.parquet"):
+        data = files.read_bytes(files.join(output, name))
+        digests[name] = {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    finished, seconds = manifest.pop("finished"), manifest["timings"].pop("total_seconds")
+    assert finished.endswith("Z")
+    assert pd.Timestamp(finished) - pd.Timestamp(plan.started) == pd.Timedelta(seconds=seconds)
+    assert manifest == {
+        "format_version": 1,
+        "name": "digits",
+        "run_id": "r1",
+        "run_date": "2026-11-22",
+        "started": "2026-11-22T03:00:00.000Z",
+        "rows": {"read": 2701, "scored": 2700, "rejected": 1},
+        "files": [
+            {"rows": 1500, **digests["part-00000-of-00002.parquet"]},
+            {"rows": 1200, **digests["part-00001-of-00002.parquet"]},
+        ],
+        "rejected_files": [{"rows": 1, **digests["_rejected/part-00000-of-00002.parquet"]}],
+        "schema": [
+            {"name": "score", "type": "float"},
+            {"name": "_shard", "type": "string"},
+            {"name": "_row", "type": "int64"},
+        ],
+        "shards": [
+            {
+                "path": "in/0.csv", "bytes": 0, "modified": "1970-01-02T00:00:00.500000Z", "read": 1501,
+                "scored": 1500, "rejected": 1, "state": "done", "rows_lost": 0,
+            },
+            {
+                "path": "in/1.csv", "bytes": 10, "modified": "1970-01-02T00:00:00.500000Z", "read": 1200,
+                "scored": 1200, "rejected": 0, "state": "tail_lost", "rows_lost": None,
+            },
+        ],
+        "features": {"x": {"present": 1501, "missing": 1200}, "y": {"present": 0, "missing": 2701}},
+        "model": {"estimator": "m:build", "checkpoint": "m/model.ckpt-7", "step": 7, "digest": "d", "assets": {}},
+        "transform": {"path": "t", "fingerprint": "f"},
+        "record": {"state": "unverified", "max_difference": None},
+        "job": {"name": "digits"},
+        "versions": {"tensorflow": "2.21.0"},
+        "timings": {"launch_seconds": 1.5},
+        "resumed_parts": 1,
+        "halved_batches": 0,
+        "warnings": [
+            "noticed at launch",
+            "in/1.csv: tail_lost: the gzip stream ends early",
+            "in/1.csv: none of its 1200 rows has a value for the feature x, unlike other shards",
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda pattern: pq.ParquetDataset(sorted(Path().glob(pattern))).read().to_pandas(), id="pyarrow"),
+        pytest.param(
+            lambda pattern: pd.concat(pd.read_parquet(path) for path in sorted(Path().glob(pattern))), id="pandas"
+        ),
+        pytest.param(
+            lambda pattern: duckdb.execute(f"SELECT * FROM '{pattern}' ORDER BY _shard, _row").df(), id="duckdb"
+        ),
+    ],
+)
+def test_the_parts_are_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], pd.DataFrame]
+) -> None:
+    run(str(tmp_path), "r1", 3, scored=2, rejected=1)
+    run_of_no_rows = str(tmp_path / "empty")
+    run(run_of_no_rows, "r2", 1, scored=0)
+    monkeypatch.chdir(tmp_path)
+
+    frame = read("part-*.parquet")
+
+    assert list(frame.columns) == ["score", "_shard", "_row"]
+    assert frame["score"].tolist() == [0.0, 0.5] * 3
+    assert frame["_shard"].tolist() == [f"in/{index}.csv" for index in range(3) for _ in range(2)]
+    assert frame["_row"].tolist() == [0, 1] * 3
+    monkeypatch.chdir(run_of_no_rows)
+    assert len(read("part-*.parquet")) == 0
+
+
+@pytest.mark.parametrize(
+    ("rejected", "limit", "allowed"),
+    [
+        pytest.param(0, 0, True, id="none of none"),
+        pytest.param(1, 0, False, id="one of none"),
+        pytest.param(29, 29, True, id="count reached"),
+        pytest.param(30, 29, False, id="count passed"),
+        pytest.param(29, 0.29, True, id="fraction reached"),
+        pytest.param(30, 0.29, False, id="fraction passed"),
+        pytest.param(1, 1, True, id="1 is one row"),
+        pytest.param(2, 1, False, id="1 is not all rows"),
+        pytest.param(100, 1.0, True, id="1.0 is all rows"),
+    ],
+)
+def test_row_budget(output: str, rejected: int, limit: float, allowed: bool) -> None:
+    plan = new_plan("r1", 1)
+    write_part(output, plan, 0, scored=100 - rejected, rejected=rejected)
+    if allowed:
+        assert publish(output, plan, Limits(limit))["rows"]["rejected"] == rejected
+        return
+
+    with pytest.raises(BudgetError) as error:
+        publish(output, plan, Limits(limit))
+
+    assert error.value.exit_code == 4
+    folder = files.join(output, "_rejected")
+    assert str(error.value) == (
+        f"{rejected} of 100 rows were rejected, more than errors.max_bad_rows: {limit} allows\n"
+        "nothing was published; parts that are whole are kept, and are not scored again\n"
+        f"rejected rows: {folder}"
+    )
+    assert table(folder, "part-00000-of-00001.parquet").num_rows == rejected
+    assert not {"_SUCCESS", "_manifest.json", "part-00000-of-00001.parquet"} & set(listing(output))
+
+
+@pytest.mark.parametrize(
+    ("broken", "limit", "allowed"),
+    [(0, 0, True), (1, 0, False), (1, 1, True), (2, 1, False), (2, 0.5, True), (3, 0.5, False), (4, 1.0, True)],
+)
+def test_shard_budget(output: str, broken: int, limit: float, allowed: bool) -> None:
+    plan = new_plan("r1", 4)
+    for index in range(4):
+        write_part(output, plan, index, state="tail_lost" if index < broken else "done")
+    if allowed:
+        manifest = publish(output, plan, Limits(0, limit))
+        assert [shard["state"] for shard in manifest["shards"]] == ["tail_lost"] * broken + ["done"] * (4 - broken)
+        assert manifest["rows"]["scored"] == 12
+        return
+
+    with pytest.raises(BudgetError) as error:
+        publish(output, plan, Limits(1.0, limit))
+
+    assert str(error.value).startswith(
+        f"{broken} of 4 shards are broken, more than errors.max_broken_shards: {limit} allows: "
+        "in/0.csv (tail_lost: the gzip stream ends early)"
+    )
+    assert "rejected rows" not in str(error.value)
+    assert [find_result(output, part) is not None for part in plan.parts] == [False] * broken + [True] * (4 - broken)
+
+
+def test_an_unreadable_shard_under_budget_is_an_empty_part(output: str) -> None:
+    plan = new_plan("r1", 2)
+    write_part(output, plan, 0)
+    write_part(output, plan, 1, scored=0, state="unreadable")
+
+    manifest = publish(output, plan, Limits(0, 1))
+
+    assert (manifest["shards"][1]["state"], manifest["shards"][1]["rows_lost"]) == ("unreadable", None)
+    assert table(output, "part-00001-of-00002.parquet").num_rows == 0
+
+
+def test_both_budgets_are_told_at_once(output: str) -> None:
+    with pytest.raises(BudgetError, match=r"(?s)2 of 8 rows .*\n2 of 2 shards .*rejected rows: "):
+        run(output, "r1", 2, Limits(), rejected=1, state="tail_lost")
+
+
+def test_a_larger_budget_needs_no_row_scored_again(output: str) -> None:
+    plan = new_plan("r1", 2)
+    write_part(output, plan, 0, rejected=2)
+    write_part(output, plan, 1)
+    with pytest.raises(BudgetError):
+        publish(output, plan, Limits(1))
+
+    manifest = publish(output, replace(plan, run_id="r2"), Limits(2))
+
+    assert manifest["resumed_parts"] == 2
+    assert "_rejected/_refused.json" not in listing(output)
+    assert table(output, "_rejected/part-00000-of-00002.parquet").num_rows == 2
+
+
+def test_what_a_refused_run_left_is_gone_after_the_next(output: str) -> None:
+    with pytest.raises(BudgetError):
+        run(output, "r1", 3, Limits(), rejected=1)
+    assert "_rejected/part-00002-of-00003.parquet" in listing(output)
+
+    run(output, "r2", 3)
+
+    assert [name for name in listing(output) if name.startswith("_rejected")] == []
+
+
+def test_a_refused_run_leaves_an_earlier_output_as_it_was(output: str) -> None:
+    run(output, "r1", 2, rejected=1)
+    before = {name: files.read_bytes(files.join(output, name)) for name in listing(output)}
+
+    with pytest.raises(BudgetError, match=r"rejected rows: .*/_rejected/r2$"):
+        run(output, "r2", 2, Limits(), rejected=2)
+
+    after = {name: files.read_bytes(files.join(output, name)) for name in listing(output)}
+    assert {name: after[name] for name in before} == before
+    assert table(output, "_rejected/r2/part-00001-of-00002.parquet").num_rows == 2
+    run(output, "r3", 1)
+    assert listing(output) == ["_SUCCESS", "_manifest.json", "part-00000-of-00001.parquet"]
+
+
+def test_rejected_path_of_the_job(tmp_path: Path) -> None:
+    output, rejected = str(tmp_path / "out"), str(tmp_path / "bad")
+    limits = Limits(1.0, 0, rejected)
+
+    manifest = run(output, "r1", 2, limits, rejected=1)
+
+    assert manifest["rejected_files"][1]["path"] == f"{rejected}/part-00001-of-00002.parquet"
+    assert listing(rejected) == ["part-00000-of-00002.parquet", "part-00001-of-00002.parquet"]
+    run(output, "r2", 1, limits, rejected=1)
+    assert listing(rejected) == ["part-00000-of-00001.parquet"]
+
+
+ABSENT = "no row of 1000 has a value for: x; correct input.rename, or list under input.optional"
+
+
+@pytest.mark.parametrize(
+    ("rows", "present", "optional", "refused"),
+    [
+        pytest.param(1000, 0, (), True, id="absent"),
+        pytest.param(999, 0, (), False, id="small input"),
+        pytest.param(1000, 1, (), False, id="once present"),
+        pytest.param(1000, 0, ("x",), False, id="optional"),
+    ],
+)
+def test_a_feature_that_no_row_has(
+    output: str, rows: int, present: int, optional: tuple[str, ...], refused: bool
+) -> None:
+    plan = new_plan("r1", 2, features=("x", "y"), optional=optional)
+    write_part(output, plan, 0, scored=rows - 500, present={"x": present, "y": 1})
+    write_part(output, plan, 1, scored=499, rejected=1)
+    if not refused:
+        assert publish(output, plan, Limits(1))["warnings"] == []
+        return
+
+    with pytest.raises(InputError) as error:
+        publish(output, plan, Limits(1))
+
+    assert str(error.value).startswith(ABSENT)
+    assert str(error.value).endswith(f"rejected rows: {output}/_rejected")
+    assert error.value.exit_code == 3
+
+
+def test_a_part_without_result(output: str) -> None:
+    plan = new_plan("r1", 2)
+    write_part(output, plan, 0)
+
+    with pytest.raises(CountError, match=r"part 1 \(in/1.csv\): there is no result of it") as error:
+        publish(output, plan, Limits())
+
+    assert error.value.exit_code == 5
+
+
+def test_a_broken_shard_of_an_earlier_run_is_no_result_of_this_one(output: str) -> None:
+    plan = new_plan("r1", 1)
+    write_part(output, plan, 0, state="tail_lost")
+
+    with pytest.raises(CountError, match="there is no result of it"):
+        collect_results(output, replace(plan, run_id="r2"))
+
+
+def test_a_part_whose_file_is_gone(output: str) -> None:
+    plan = new_plan("r1", 1)
+    write_part(output, plan, 0)
+    files.delete([temporary(output, plan.parts[0].key, "a1.parquet")])
+
+    with pytest.raises(CountError, match="there is no result of it"):
+        publish(output, plan, Limits())
+
+
+def test_a_result_that_does_not_add_up(output: str) -> None:
+    plan = new_plan("r1", 1)
+    write_part(output, plan, 0, rejected=1)
+    path = temporary(output, plan.parts[0].key, "result.json")
+    files.write_bytes(path, files.read_bytes(path).replace(b'"read": 4', b'"read": 5'))
+
+    with pytest.raises(CountError, match=r"part 0 \(in/0.csv\): 5 rows were read, but 3 scored and 1 rejected"):
+        publish(output, plan, Limits(1))
+
+
+def test_a_run_that_does_not_add_up_leaves_an_earlier_output_as_it_was(output: str) -> None:
+    run(output, "r1", 2)
+    plan = new_plan("r2", 2)
+    write_part(output, plan, 0)
+
+    with pytest.raises(CountError):
+        publish(output, plan, Limits())
+
+    assert files.read_bytes(files.join(output, "_SUCCESS")) == b"r1"
+    assert table(output, "part-00001-of-00002.parquet").num_rows == 3
+
+
+def test_overwrite_leaves_nothing_of_a_run_with_more_shards_and_all_that_is_foreign(output: str) -> None:
+    run(output, "r1", 5, rejected=1)
+    foreign = ["README.md", "part-of-the-story.txt", "_rejected/notes.txt", "other/part-00004-of-00005.parquet"]
+    for name in foreign:
+        files.write_bytes(files.join(output, name), b"mine")
+
+    run(output, "r2", 2, scored=7)
+
+    assert set(listing(output)) == {
+        *foreign, "_SUCCESS", "_manifest.json", "part-00000-of-00002.parquet", "part-00001-of-00002.parquet",
+    }  # fmt: skip
+    assert table(output, "part-00001-of-00002.parquet").num_rows == 7
+
+
+def test_a_manifest_cannot_have_other_files_deleted(output: str) -> None:
+    manifest = run(output, "r1", 1, rejected=1)
+    targets = ["../precious.parquet", "precious.parquet", "sub/part-00000-of-00001.parquet"]
+    for name in targets:
+        files.write_bytes(files.join(output, name), b"mine")
+    manifest["files"] += [{"path": name} for name in targets]
+    manifest["rejected_files"] += [{"path": files.join(output, "sub", "part-00000-of-00001.parquet")}]
+    files.write_bytes(files.join(output, "_manifest.json"), json.dumps(manifest).encode())
+
+    run(output, "r2", 2)
+
+    assert all(files.read_bytes(files.join(output, name)) == b"mine" for name in targets)
+
+
+def test_publishing_twice_is_publishing_once(output: str) -> None:
+    plan = new_plan("r1", 2)
+    write_part(output, plan, 0)
+    write_part(output, plan, 1)
+    first = publish(output, plan, Limits())
+
+    assert publish(output, plan, Limits()) == first
+
+
+class Killed(Exception):
+    """Stands for the end of the process: nothing in the code handles it."""
+
+
+@pytest.mark.parametrize("older", [3, 2], ids=["over more shards", "over as many shards"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_a_publish_that_is_killed_at_any_call_is_rolled_forward(
+    output: str, monkeypatch: pytest.MonkeyPatch, after: bool, older: int
+) -> None:
+    """Each call that changes a file is the last one of a process once, over an older output."""
+    changing = ("write_bytes", "move", "delete", "delete_folder", "delete_empty_folder")
+    real = {name: getattr(files, name) for name in changing}
+    left, kills = 0, 0
+
+    def counted(name: str) -> Callable[..., None]:
+        def call(*args: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not after:
+                raise Killed
+            if left < 0:
+                raise Killed  # other threads of a process end with it
+            real[name](*args)
+            if left == 0:
+                raise Killed
+
+        return call
+
+    while True:
+        for path in files.match(files.join(output, "**")):
+            files.delete([path.path])
+        run(output, "r1", older, rejected=1)
+        plan = new_plan("r2", 2)
+        write_part(output, plan, 0, scored=5, rejected=1)
+        write_part(output, plan, 1, scored=6)
+        for name in changing:
+            monkeypatch.setattr(files, name, counted(name))
+        left = kills + 1
+        try:
+            publish(output, plan, Limits(1))
+            finished = True
+        except Killed:
+            finished = False
+        for name in changing:
+            monkeypatch.setattr(files, name, real[name])
+        success = files.join(output, "_SUCCESS")
+        if files.exists(success) and files.read_bytes(success) == b"r1":
+            names = [f"part-{part:05d}-of-{older:05d}.parquet" for part in range(older)]
+            assert [table(output, name).num_rows for name in names] == [3] * older
+        elif files.exists(success):
+            assert (read_manifest(output) or {})["run_id"] == "r2"
+            assert [table(output, f"part-0000{part}-of-00002.parquet").num_rows for part in range(2)] == [5, 6]
+        assert existing_output(output, "overwrite") == "write"
+
+        manifest = publish(output, plan, Limits(1))
+
+        assert listing(output) == [
+            "_SUCCESS",
+            "_manifest.json",
+            "_rejected/part-00000-of-00002.parquet",
+            "part-00000-of-00002.parquet",
+            "part-00001-of-00002.parquet",
+        ]
+        assert [table(output, f"part-0000{part}-of-00002.parquet").num_rows for part in range(2)] == [5, 6]
+        assert read_manifest(output) == manifest
+        assert files.read_bytes(success) == b"r2"
+        if finished:
+            break
+        kills += 1
+    assert kills >= 12
+
+
+def test_another_run_can_finish_what_a_killed_one_began(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = new_plan("r1", 2)
+    write_plan(output, plan)
+    write_part(output, plan, 0)
+    write_part(output, plan, 1)
+    move = files.move
+
+    def killed_at_second(source: str, target: str) -> None:
+        if target.endswith("part-00001-of-00002.parquet"):
+            raise Killed
+        move(source, target)
+
+    monkeypatch.setattr(files, "move", killed_at_second)
+    with pytest.raises(Killed):
+        publish(output, read_plan(output), Limits())
+    monkeypatch.undo()
+    intent = read_intent(output)
+    assert intent is not None
+    assert (intent.run_id, len(intent.moves)) == ("r1", 2)
+
+    carry_out(output, intent)
+
+    assert listing(output) == [
+        "_SUCCESS", "_manifest.json", "part-00000-of-00002.parquet", "part-00001-of-00002.parquet",
+    ]  # fmt: skip
+
+
+def test_another_run_may_also_start_anew_over_a_half_published_one(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    real = files.move
+    monkeypatch.setattr(
+        files, "move", lambda source, target: killed() if "manifest" in target else real(source, target)
+    )
+    with pytest.raises(Killed):
+        run(output, "r1", 3)
+    monkeypatch.undo()
+
+    assert existing_output(output, "fail") == "write"
+    run(output, "r2", 1)
+
+    assert listing(output) == ["_SUCCESS", "_manifest.json", "part-00000-of-00001.parquet"]
+
+
+def test_a_move_whose_file_is_nowhere_is_an_error(output: str) -> None:
+    plan = new_plan("r1", 1)
+    write_part(output, plan, 0)
+    intent = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.publish.carry_out", lambda *_: None)
+        publish(output, plan, Limits())
+        intent = read_intent(output)
+    assert intent is not None
+    files.delete([intent.moves[0].source])
+    files.write_bytes(intent.moves[0].target, b"another file")
+
+    with pytest.raises(OSError, match=r"a1\.parquet"):
+        carry_out(output, intent)
+
+    assert not files.exists(files.join(output, "_SUCCESS"))
+
+
+@pytest.mark.parametrize(
+    ("if_exists", "decision"), [("fail", OutputError), ("skip", "skip"), ("overwrite", "write")], ids=str
+)
+def test_an_output_that_exists(output: str, if_exists: Any, decision: Any) -> None:
+    assert existing_output(output, if_exists) == "write"
+    run(output, "r1", 2)
+    if decision is not OutputError:
+        assert existing_output(output, if_exists) == decision
+        return
+
+    with pytest.raises(OutputError, match=r"output.path: .* write output.if_exists: skip .* or overwrite") as error:
+        existing_output(output, if_exists)
+
+    assert error.value.exit_code == 7
+
+
+@pytest.mark.parametrize("success", [False, True], ids=["no _SUCCESS", "foreign _SUCCESS"])
+def test_part_files_of_others_are_not_written_among(output: str, success: bool) -> None:
+    files.write_bytes(files.join(output, "part-00000-c0ffee.snappy.parquet"), b"")
+    if success:
+        files.write_bytes(files.join(output, "_SUCCESS"), b"")
+
+    with pytest.raises(
+        OutputError, match=r"holds part-00000-c0ffee\.snappy\.parquet, which no _manifest.json there names"
+    ):
+        existing_output(output, "overwrite")
+
+
+@pytest.mark.parametrize("text", [b"[]", b"{", b'{"format_version": 1}'], ids=["list", "no JSON", "no files"])
+def test_a_manifest_of_others(output: str, text: bytes) -> None:
+    files.write_bytes(files.join(output, "_manifest.json"), text)
+
+    with pytest.raises(OutputError, match=r"_manifest\.json is no manifest of ours; delete it"):
+        existing_output(output, "overwrite")
+
+
+def test_other_files_are_no_output(output: str) -> None:
+    for name in ("README.md", "part.csv", "sub/part-00000-of-00001.parquet"):
+        files.write_bytes(files.join(output, name), b"")
+
+    assert existing_output(output, "fail") == "write"
+
+
+def test_verdict(output: str) -> None:
+    assert read_verdict(output) is None
+    error: ScoringError = BudgetError("5 of 8 rows\nrejected rows: ü")
+
+    write_verdict(output, error.exit_code, str(error))
+
+    assert read_verdict(output) == Verdict(4, "5 of 8 rows\nrejected rows: ü")
+
+
+def test_many_parts(tmp_path: Path) -> None:
+    sizes: Sequence[int] = range(40)
+    plan = new_plan("r1", len(sizes))
+    for index, size in enumerate(sizes):
+        write_part(str(tmp_path), plan, index, scored=size)
+
+    manifest = publish(str(tmp_path), plan, Limits())
+
+    assert [file["rows"] for file in manifest["files"]] == list(sizes)
+    assert [pq.read_metadata(tmp_path / file["path"]).num_rows for file in manifest["files"]] == list(sizes)

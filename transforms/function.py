@@ -1,0 +1,83 @@
+"""A Python function on tensors, used as a transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from pipeline.features import Feature, FeatureSpec
+from transforms.attach import Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
+from transforms.fingerprint import source_fingerprint
+
+
+class FunctionTransform:
+    """A Python function as a transform; made by `from_function`.
+
+    raw_spec: what the function takes.
+    fingerprint: digest of its source files, or None where they were not given. It says nothing of what they import.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[dict[str, Any]], Mapping[str, Any]],
+        raw_spec: FeatureSpec,
+        reference: str,
+        fingerprint: str | None,
+    ):
+        self.raw_spec: dict[str, Feature] = dict(raw_spec)
+        self.fingerprint = fingerprint
+        self._function = function
+        self._place = f"transform function {reference}"
+
+    @cached_property
+    def output_spec(self) -> dict[str, Output]:
+        """What the function gives, in the order of the dict that it returns; it is traced once to find out."""
+        import tensorflow as tf
+
+        with tf.Graph().as_default():
+            return output_spec(self.attach(no_rows(self.raw_spec)).outputs)
+
+    def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Call the function; its variables and tables are the caller's, as if it had been called directly."""
+        return dict(self._function(checked_features(features, self.raw_spec, self._place)))
+
+    def attach(self, features: Mapping[str, Any], scope: str = "transform") -> Attached:
+        """Call the function in the current graph, apart from what is the model's.
+
+        It is traced as `dataset.map(function)` traces it, AutoGraph included. The variables and tables that it makes,
+        of a vocabulary file for instance, are initialised by the initializer alone.
+
+        Args:
+          features: name -> tensor, exactly those of `raw_spec`, with the batch as first dimension.
+          scope: name scope of all that is made.
+
+        Raises:
+          ModelError: the features are others, or the function does not return a dict of tensors with the batch as
+            first dimension.
+        """
+        import tensorflow as tf
+
+        # The very conversion that tf.data applies; Keras uses these two names of TensorFlow for its own layers.
+        autograph = tf.__internal__.autograph
+        function = autograph.tf_convert(self._function, autograph.control_status_ctx())
+        tensors = checked_features(features, self.raw_spec, self._place)
+        return attach(lambda given: checked_outputs(function(given), given, self._place), tensors, scope)
+
+
+def from_function(
+    function: Callable[[dict[str, Any]], Mapping[str, Any]],
+    raw_spec: FeatureSpec,
+    reference: str,
+    sources: Sequence[str] = (),
+) -> FunctionTransform:
+    """Use a Python function as a transform.
+
+    Args:
+      function: takes a dict of tensors as `raw_spec` has them, returns a dict of tensors; each has the batch as first
+        dimension.
+      raw_spec: what the function takes.
+      reference: how errors call it, such as `my_trainer.features:preprocess`.
+      sources: paths of its source files, in a fixed order; they make the fingerprint.
+    """
+    return FunctionTransform(function, raw_spec, reference, source_fingerprint(sources))
