@@ -37,7 +37,7 @@ def add_user_code(code: Sequence[str]) -> None:
     """
     for number, entry in enumerate(code):
         place = f"code[{number}]"
-        folder, modules = _modules(Path(os.path.abspath(entry)), place)  # noqa: PTH100 (symbolic links stay)
+        folder, modules = _modules(Path(os.path.abspath(entry)), place)
         for name, path in modules.items():
             _refuse_taken_name(name, path, place)
         if str(folder) not in sys.path:
@@ -110,7 +110,7 @@ def source_files(code: Sequence[str], callables: Iterable[Callable[..., Any]]) -
 
     Hidden files and `__pycache__` are left out: a version control's or an editor's files change no score.
     """
-    files = {path for entry in code for path in _files(Path(os.path.abspath(entry)))}  # noqa: PTH100
+    files = {path for entry in code for path in _files(Path(os.path.abspath(entry)))}
     for function in callables:
         while isinstance(function, functools.partial):
             function = function.func

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,17 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ESTIMATOR_SCORE_TRACEBACK"):
             raise
-        print(f"error: {_last_line(error)}", file=sys.stderr)
-        print("set ESTIMATOR_SCORE_TRACEBACK=1 to see where", file=sys.stderr)
+        print(f"error: {_what_and_where(error)}", file=sys.stderr)
+        print("set ESTIMATOR_SCORE_TRACEBACK=1 to see all of it; it may hold values of rows", file=sys.stderr)
         return 1
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
-
-
-def entry_point() -> NoReturn:
-    """The console script."""
-    sys.exit(main())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,15 +146,28 @@ def _write_report(path: str | None, report: Report) -> None:
 def _quiet_libraries() -> None:
     """TensorFlow and Beam report every step of theirs; what a person has to know is told by this command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("tensorflow", "apache_beam", "root"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("tensorflow", "apache_beam"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", r"`tf\.layers", UserWarning)
 
 
-def _last_line(error: BaseException) -> str:
-    """What went wrong, without the trace that runners put into the message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+def _what_and_where(error: BaseException) -> str:
+    """Class and place of an error nobody foresaw. Its text may hold values of a row, so it is not shown.
+
+    A runner raises what happened in a stage as a RuntimeError whose text is the trace of the stage.
+    """
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
+    classes = re.findall(r"^(?:RuntimeError: )?([A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b", str(error), re.M)
+    if not frames:
+        frames = [
+            (place.filename, str(place.lineno), place.name) for place in traceback.extract_tb(error.__traceback__)
+        ]
+        classes = [type(error).__name__]
+    file, line, function = frames[-1]
+    return f"{classes[-1] if classes else type(error).__name__} in {function} ({file}:{line})"
 
 
 class _Terminated(BaseException):

@@ -22,12 +22,12 @@ def load_estimator(model: ModelSection) -> Any:
       JobError: the reference cannot be resolved or is not a builder.
       ModelError: the user's code fails.
     """
-    import tensorflow as tf
-
     import pipeline.tf_estimator  # noqa: F401  tf.estimator has to exist before the user's module is imported
 
+    import tensorflow as tf
+
     key = "model.estimator" if model.estimator else "model.model_fn"
-    reference = model.estimator or model.model_fn
+    reference = model.estimator or model.model_fn or ""  # the job file has exactly one of them
     function = resolve(reference, key)
     params = dict(model.params)
     try:

@@ -25,11 +25,7 @@ def read_metric(model_dir: str, metric: str) -> dict[int, float]:
     Raises:
       ModelError: there are no evaluations, none has that metric, several have, or an event file is damaged.
     """
-    metrics: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for info in files.match(files.join(model_dir, "eval*", "*.tfevents.*")):
-        folder = info.path.split("/")[-2]
-        for step, name, value in _values(info.path):
-            metrics[folder, name][step] = value
+    metrics = read_metrics(model_dir)
     if not metrics:
         raise ModelError(
             f"there are no evaluations in {model_dir}/eval*/ to choose the best checkpoint by: run Estimator.evaluate, or set "
@@ -46,6 +42,16 @@ def read_metric(model_dir: str, metric: str) -> dict[int, float]:
     if not values:
         raise ModelError(f"model.checkpoint: every value of {metric!r} is NaN, so none is the best")
     return values
+
+
+def read_metrics(model_dir: str) -> dict[tuple[str, str], dict[int, float]]:
+    """All that evaluations measured: (folder, metric) -> global step -> value, NaN values among them."""
+    metrics: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    for info in files.match(files.join(model_dir, "eval*", "*.tfevents.*")):
+        folder = info.path.split("/")[-2]
+        for step, name, value in _values(info.path):
+            metrics[folder, name][step] = value
+    return dict(metrics)
 
 
 def _values(path: str) -> Iterator[tuple[int, str, float]]:

@@ -7,9 +7,10 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from pipeline import evaluations, files
+from pipeline import files
 from pipeline.checkpoint import Checkpoint, read_bundle, resolve
 from pipeline.errors import ModelError
+from pipeline.evaluations import read_metrics
 from pipeline.inspect_text import counted, facts, table
 from pipeline.optimizer_names import is_optimizer_state, is_slot
 from pipeline.tensor_bundle import Bundle
@@ -140,10 +141,7 @@ def _optimizer_tensors(bundle: Bundle) -> set[str]:
 
 def _evaluations(model_dir: str, steps: set[int | None]) -> list[str]:
     """Where each metric is best among `steps`, those of the checkpoints that are whole."""
-    metrics: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for info in files.match(files.join(model_dir, "eval*", "*.tfevents.*")):
-        for step, name, value in evaluations._values(info.path):
-            metrics[info.path.split("/")[-2], name][step] = value
+    metrics = read_metrics(model_dir)
     folders = {folder for folder, _ in metrics}
     rows = []
     for (folder, name), values in sorted(metrics.items()):

@@ -70,8 +70,8 @@ class Csv(Section):
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str) -> str:
-        if len(value) != 1 or value in '"\r\n':
-            raise ValueError(f'expected one character (for a tab "\\t", in double quotes), got {describe(value)}')
+        if len(value) != 1 or not value.isascii() or value in '"\r\n':
+            raise ValueError(f'expected one ASCII character (for a tab "\\t", in double quotes), got {describe(value)}')
         return value
 
     @model_validator(mode="after")

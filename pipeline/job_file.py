@@ -180,7 +180,7 @@ def _absolute(path: str, key: KeyPath, folder: str) -> str:
     is_name = key == ("model", "checkpoint") and (path in ("latest", "best") or path.isdecimal())
     if not path or is_name or _URL.match(path):
         return path
-    return os.path.abspath(os.path.join(folder, os.path.expanduser(path)))  # noqa: PTH100, PTH111, PTH118 (keeps `**`)
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(path)))
 
 
 def _put(settings: dict[str, Any], path: KeyPath, value: Any) -> None:
@@ -229,7 +229,7 @@ def _close_name(path: str) -> str:
     """`; did you mean ...?` with a name that is there, or nothing."""
     file = Path(path).absolute()
     try:
-        close = difflib.get_close_matches(file.name, os.listdir(file.parent), 1)  # noqa: PTH208 (names alone)
+        close = difflib.get_close_matches(file.name, os.listdir(file.parent), 1)
     except OSError:
         return f"; there is no folder {file.parent} either"
     return f"; did you mean {close[0]!r}?" if close else ""

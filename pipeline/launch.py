@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -20,11 +21,11 @@ from pipeline.features import EXAMPLE_DTYPES, Feature, from_tensorflow
 from pipeline.job import Best, Job
 from pipeline.outputs import check_names
 from pipeline.plan import settings_digest
-from pipeline.predict import RowScorer, Scored, refuse_wrong_job
-from pipeline.probe import PROBE_ROWS, check_row_wise
+from pipeline.predict import RowScorer, refuse_wrong_job
+from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows
 from pipeline.read import read_input
 from pipeline.readers import source_schema
-from pipeline.rows import Columns, PassThrough, Shard
+from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard
 from pipeline.scoring import ScoringSpec, build_scorer, keep_open, load_transform
 
 VERSIONED = ("tensorflow", "tensorflow-estimator", "apache-beam", "pyarrow", "numpy", "estimator-score")
@@ -158,7 +159,7 @@ def _file_types(job: Job, shards: Sequence[Shard]) -> dict[str, pa.DataType]:
         return {}
     for shard in shards:
         try:
-            schema = source_schema(lambda path=shard.path: files.open_read(path), job.input.format)
+            schema = source_schema(partial(files.open_read, shard.path), job.input.format)
         except BrokenShard:
             continue  # it is told of when it is read; the types of the others hold
         return {field.name: field.type for field in schema}
@@ -173,22 +174,26 @@ def output_schema(scorer: RowScorer, row_ids: bool) -> pa.Schema:
     return pa.schema(fields)
 
 
-def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> Scored | None:
+def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> None:
     """Score the first rows of the input: a job that fails on all of them is wrong, a model that looks at neighbours too."""
     batch = next(first_batches(spec, shards), None)
     if batch is None:
-        return None
-    few = batch.slice(0, PROBE_ROWS)
-    scored = scorer.score(few)
-    if scored.rows.num_rows == 0 and batch.num_rows > few.num_rows:
+        return
+    some = distinct_rows(batch, PROBE_ROWS)
+    scored = scorer.score(some)
+    if scored.rows.num_rows == 0:
         scored = scorer.score(batch)
-    refuse_wrong_job(scored)
-    if spec.job.model.row_wise and scored.rows.num_rows:
-        bad = {row.row for row in scored.rejected}
-        good = few.filter(pa.array([row not in bad for row in few.column("_row").to_pylist()]))
-        if good.num_rows:
-            check_row_wise(scorer.model, good, dict.fromkeys(column.key for column in scorer.outputs))
-    return scored
+        refuse_wrong_job(scored)
+        some = distinct_rows(_without(batch, scored.rejected), PROBE_ROWS)
+    else:
+        some = _without(some, scored.rejected)
+    if spec.job.model.row_wise and some.num_rows:
+        check_row_wise(scorer.model, some, dict.fromkeys(column.key for column in scorer.outputs))
+
+
+def _without(rows: pa.RecordBatch, rejected: Sequence[Rejected]) -> pa.RecordBatch:
+    bad = {row.row for row in rejected}
+    return rows.filter(pa.array([row not in bad for row in rows.column(ROW).to_pylist()], pa.bool_()))
 
 
 def first_batches(spec: ScoringSpec, shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:

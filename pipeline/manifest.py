@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 ABSENT_ROWS = 1000
 """From this many rows on, a feature that none of them has is no accident."""
 
-_PART_NAME = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")
+PART_NAME = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")
 
 
 def build_manifest(
@@ -95,10 +95,10 @@ def named_files(output: str, manifest: Mapping[str, Any], rejected_path: str | N
 
     A manifest lies where others may write: what it names elsewhere than in `output` and `rejected_path` is none of ours.
     """
-    own = [files.join(output, file["path"]) for file in manifest["files"] if _PART_NAME.fullmatch(file["path"])]
+    own = [files.join(output, file["path"]) for file in manifest["files"] if PART_NAME.fullmatch(file["path"])]
     for file in manifest.get("rejected_files", []):
         folder, _, name = file["path"].rpartition("/")
-        if _PART_NAME.fullmatch(name) and folder in (REJECTED, (rejected_path or REJECTED).rstrip("/")):
+        if PART_NAME.fullmatch(name) and folder in (REJECTED, (rejected_path or REJECTED).rstrip("/")):
             own.append(files.join(output, REJECTED, name) if folder == REJECTED else file["path"])
     return own
 

@@ -148,8 +148,8 @@ class RowScorer:
         if self.non_finite == "fail":
             raise BudgetError(
                 f"prediction {key!r} is not finite (NaN or infinite) in {len(indices)} of {len(values)} rows of a batch, "
-                f"first in row {rows.column(ROW)[indices[0]].as_py()}; see what that row holds by `explain`, or write "
-                "errors.non_finite: reject (sets such rows aside) or keep"
+                f"first in row {rows.column(ROW)[indices[0]].as_py()}; write errors.non_finite: reject to set such rows "
+                "aside, or keep to publish them"
             )
         return indices
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.errors import ModelError
 from pipeline.model import Model
+from pipeline.rows import RECORD, feature_column
 
 TOLERANCE = 1e-5
 """Largest difference of two scores of one row, relative to the largest score of that prediction or 1."""
@@ -54,6 +55,25 @@ def check_row_wise(model: Model, rows: pa.RecordBatch, keys: Iterable[str]) -> N
                     "mode, a softmax or a mean over axis 0, or padding to the longest row; or accept it by "
                     "model.row_wise: false (fixed batches, a failing batch is rejected whole)"
                 )
+
+
+def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.RecordBatch:
+    """The first `count` rows that differ from each other in what the graph is fed; equal ones cannot tell on each other.
+
+    examined: how many rows are looked at.
+    """
+    names = rows.schema.names
+    fed = [name for name in names if name.startswith(feature_column(""))] or [RECORD]
+    seen: set[str] = set()
+    chosen = []
+    for index in range(min(rows.num_rows, examined)):
+        content = repr([rows.column(name)[index].as_py() for name in fed])
+        if content not in seen:
+            seen.add(content)
+            chosen.append(index)
+            if len(chosen) == count:
+                break
+    return rows.take(pa.array(chosen, pa.int64()))
 
 
 def differing(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], key: str) -> np.ndarray:

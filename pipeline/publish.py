@@ -16,7 +16,15 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline import files
 from pipeline.errors import BudgetError, CountError, InputError, OutputError
-from pipeline.manifest import ABSENT_ROWS, MANIFEST, absent_features, build_manifest, named_files, read_manifest
+from pipeline.manifest import (
+    ABSENT_ROWS,
+    MANIFEST,
+    PART_NAME,
+    absent_features,
+    build_manifest,
+    named_files,
+    read_manifest,
+)
 from pipeline.plan import REJECTED, VERDICT, Plan, part_name, temporary, utc_now
 from pipeline.rows import Part
 from pipeline.write import PartResult, read_result
@@ -233,17 +241,27 @@ def _keep_rejected(output: str, plan: Plan, results: list[PartResult], limits: L
 def _refused_files(rejected_root: str) -> list[str]:
     """What a refused run has left under the folder of rejected rows, the list of it included."""
     path = files.join(rejected_root, REFUSED)
-    return [*json.loads(files.read_bytes(path)), path] if files.exists(path) else []
+    if not files.exists(path):
+        return []
+    return [*(name for name in json.loads(files.read_bytes(path)) if _is_part_under(name, rejected_root)), path]
+
+
+def _is_part_under(path: str, root: str) -> bool:
+    """Whether a path that was read from a list is a part file of ours: the list lies where others may write."""
+    folder, _, name = path.rpartition("/")
+    inside = folder == root.rstrip("/") or folder.startswith(root.rstrip("/") + "/")
+    return inside and ".." not in folder.split("/") and PART_NAME.fullmatch(name) is not None
 
 
 def _own_files(output: str, rejected_path: str | None) -> list[str]:
     """What earlier runs have left at the output and may be deleted: published, half published, or refused."""
     manifest, intent = read_manifest(output), read_intent(output)
+    rejected_root = rejected_path or files.join(output, REJECTED)
+    intended = [*intent.delete, *(move.target for move in intent.moves)] if intent else []
     return [
         *(named_files(output, manifest, rejected_path) if manifest else []),
-        *(path for path in (intent.delete if intent else ())),
-        *(move.target for move in (intent.moves if intent else ())),
-        *_refused_files(rejected_path or files.join(output, REJECTED)),
+        *(path for path in intended if _is_part_under(path, output) or _is_part_under(path, rejected_root)),
+        *_refused_files(rejected_root),
     ]
 
 

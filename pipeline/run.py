@@ -21,11 +21,10 @@ from pipeline.plan import (
     match_shards,
     missing_numbers,
     part_key,
-    temporary,
     utc_now,
     write_plan,
 )
-from pipeline.publish import VERDICT, Limits, existing_output, read_verdict
+from pipeline.publish import Limits, existing_output, read_verdict
 from pipeline.report import Report
 from pipeline.rows import Part, Shard
 from pipeline.runner import pipeline_options, run_pipeline
@@ -61,7 +60,6 @@ def score(job: Job, *, run_date: str | None = None, quiet: bool = False, beam_ar
     prepared = prepare(job, shards)
     try:
         plan = _plan(job, run_date, shards, prepared)
-        files.delete([temporary(output, VERDICT)])  # of an earlier run, which failed
         write_plan(output, plan)
         report.seconds["launch"] = time.monotonic() - launched
         started = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pipeline.memory_rows import rows_from_memory, spec_from_memory
 from pipeline.model import build_model
 from pipeline.outputs import output_columns
 from pipeline.predict import RowScorer
-from pipeline.rows import ROW, Columns, PassThrough, Rejected
+from pipeline.rows import ROW, Columns, PassThrough, Rejected, passthrough_column
 from pipeline.scoring import output_types
 
 if TYPE_CHECKING:
@@ -119,7 +120,11 @@ class Scorer:
         if on_bad_row not in ("raise", "reject"):
             raise ValueError(f"on_bad_row: expected 'raise' or 'reject', got {on_bad_row!r}")
         scorer = self._opened(features)
-        chunk = rows_from_memory(features, scorer.columns)
+        names = set(features.schema.names if isinstance(features, (pa.RecordBatch, pa.Table)) else features)
+        given = {name: column for name, column in self._passthrough.items() if column.source in names}
+        chunk = rows_from_memory(features, replace(scorer.columns, passthrough=given))
+        typed = {name: replace(column, type=_type(chunk.rows, name)) for name, column in given.items()}
+        scorer = replace(scorer, columns=replace(scorer.columns, passthrough=typed))
         rejected = list(chunk.rejected)
         pieces = []
         for batch in self._batches(chunk.rows):
@@ -163,7 +168,7 @@ class Scorer:
 
     def _open(self, features: FeatureSpec) -> None:
         job = self._job
-        columns = Columns(features, self._optional, passthrough=self._passthrough)
+        columns = Columns(features, self._optional)
         model = build_model(
             self._estimator,
             self._checkpoint,
@@ -178,6 +183,10 @@ class Scorer:
         row_wise = job.model.row_wise if job else True
         non_finite = "keep" if self._keep_non_finite else "reject"
         self._scorer = RowScorer(model, columns, outputs, row_wise, non_finite, keep_record=False)
+
+
+def _type(rows: pa.RecordBatch, passthrough: str) -> pa.DataType:
+    return rows.schema.field(passthrough_column(passthrough)).type
 
 
 def _features(spec: Mapping[str, Any]) -> dict[str, Feature]:

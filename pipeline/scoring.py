@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.checkpoint import Checkpoint
-from pipeline.code import add_user_code, resolve
+from pipeline.code import add_user_code, resolve, source_files
 from pipeline.estimator import load_estimator
 from pipeline.features import FeatureSpec
 from pipeline.graph_input import ColumnInput, RecordInput
@@ -109,7 +109,8 @@ def load_transform(job: Job, features: FeatureSpec | None) -> Any:
     if job.transform.path is not None:
         return _load_folder(job.transform.path)
     reference = job.transform.function or ""
-    return transforms.from_function(resolve(reference, "transform.function"), features or {}, reference)
+    function = resolve(reference, "transform.function")
+    return transforms.from_function(function, features or {}, reference, source_files((), [function]))
 
 
 @lru_cache(maxsize=4)

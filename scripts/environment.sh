@@ -54,9 +54,8 @@ _candidates() {
 # make_environment FOLDER TENSORFLOW EXTRAS: makes the environment FOLDER from $python and installs the project there,
 # with the versions of the constraints file. Does nothing when that was done, and nothing it rests on has changed.
 make_environment() {
-  local folder=$1 extras=$3 made_from wanted
+  local folder=$1 extras=$3 made_from inputs installed
   local constraints="constraints/py$(python_version "$python" | tr -d .)-tf$2.txt"
-  local stamp="$folder/.installed-$extras"
 
   made_from="$(pwd -P) $("$python" -c 'import sys; print(sys.base_prefix, sys.version)' | tr '\n' ' ')"
   if [[ $(cat "$folder/.made_from" 2> /dev/null) != "$made_from" ]]; then
@@ -64,11 +63,16 @@ make_environment() {
     "$python" -m venv --clear "$folder"
     echo "$made_from" > "$folder/.made_from"
   fi
-  wanted=$(cat setup.py pyproject.toml "$constraints" | cksum)
-  if [[ $(cat "$stamp" 2> /dev/null) != "$wanted" ]]; then
+
+  # A line for each set of extras that is installed from the same files; gone while pip runs, so that what was
+  # interrupted is done again.
+  inputs=$(cat setup.py pyproject.toml "$constraints" | cksum)
+  installed=$(grep "^$inputs " "$folder/.installed" 2> /dev/null || true)
+  if ! grep -qx "$inputs $extras" <<< "$installed"; then
     echo "Installing into $folder: TensorFlow $2 and what goes with it ($constraints); a few minutes the first time"
+    rm -f "$folder/.installed"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
       --constraint "$constraints" --editable ".[$extras]"
-    echo "$wanted" > "$stamp"
+    printf '%s\n' "$installed" "$inputs $extras" > "$folder/.installed"
   fi
 }

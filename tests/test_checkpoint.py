@@ -8,12 +8,10 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist, so it stands before TensorFlow
 
-# isort: split
+import numpy as np
+import pytest
 import tensorflow as tf
 
 from pipeline.checkpoint import Best, resolve
@@ -128,10 +126,6 @@ def test_an_empty_state_file_is_refused(model_dir):
     assert "names no checkpoint" in refusal(model_dir).replace("'", "")
 
 
-def test_step(model_dir):
-    assert resolve(str(model_dir), 1).path == str(model_dir / "model.ckpt-1")
-
-
 def test_a_step_that_is_not_there_is_refused(model_dir):
     message = refusal(model_dir, 7)
     assert f"there is no checkpoint of step 7 in {model_dir}; there are steps 0, 1, 2" in message
@@ -142,7 +136,8 @@ def copy_checkpoint(model_dir, name):
         shutil.copy(file, model_dir / file.name.replace("model.ckpt-1", name))
 
 
-def test_two_checkpoints_of_one_step(model_dir):
+def test_step(model_dir):
+    assert resolve(str(model_dir), 1).path == str(model_dir / "model.ckpt-1")
     copy_checkpoint(model_dir, "best-1")
     assert resolve(str(model_dir), 1).path == str(model_dir / "model.ckpt-1")
     copy_checkpoint(model_dir, "best-5")

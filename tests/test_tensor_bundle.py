@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist, so it stands before TensorFlow
 
-# isort: split
+import numpy as np
+import pytest
 import tensorflow as tf
 
 from pipeline.errors import ModelError

@@ -15,6 +15,9 @@ from pipeline.features import Feature, FeatureSpec
 if TYPE_CHECKING:
     import tensorflow as tf
 
+SCOPE = "attached_transform"
+"""Default name scope: a Keras layer of the model would not get this name, and so not lose it to the transform."""
+
 Call = Callable[[dict[str, Any]], Any]
 
 
@@ -51,8 +54,8 @@ def attach(call: Call, features: dict[str, Any], scope: str, assets: list[str] |
     """Call a transform in the current graph, and leave no trace of it in the graph's collections.
 
     What `call` makes stands under the name scope `scope`. Its variables, tables and whatever else went to a collection
-    are taken out again: the model's variables keep their names, and neither the Estimator's saver, nor its local_init_op
-    or ready_op, sees those of the transform.
+    are taken out again: the model's variables keep their names, and neither the Estimator's saver, nor its
+    local_init_op or ready_op, sees those of the transform.
 
     Args:
       call: makes the outputs; may create variables and tables.
@@ -64,10 +67,13 @@ def attach(call: Call, features: dict[str, Any], scope: str, assets: list[str] |
 
     graph = tf.compat.v1.get_default_graph()
     keys = tf.compat.v1.GraphKeys
-    with _collections_of_its_own(graph) as made, graph.name_scope(scope) as inside:
-        # Without a variable scope tf.compat.v1.get_variable leaves the name scope.
-        with tf.compat.v1.variable_scope(inside.rstrip("/"), auxiliary_name_scope=False):
-            outputs = call(features)
+    with (
+        _collections_of_its_own(graph) as made,
+        graph.name_scope(scope) as inside,
+        # tf.compat.v1.get_variable leaves the name scope for that of variables.
+        tf.compat.v1.variable_scope(inside.rstrip("/"), auxiliary_name_scope=False),
+    ):
+        outputs = call(features)
     variables = {id(item): item for items in made.values() for item in items if isinstance(item, tf.Variable)}
     initializers = [variable.initializer for variable in variables.values()]
     # Restores the variables that stay inside a loaded graph of TensorFlow 1.

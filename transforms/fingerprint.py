@@ -15,10 +15,10 @@ _CHUNK = 1 << 20
 def fingerprint(saved_model: SavedModel) -> str:
     """SHA-256, in hex, over the names and contents of the files that make a transform.
 
-    These are the graph, the variables, the assets that the graph names, and of a TensorFlow Transform output folder
-    the schema beside it. Not modification times, nor where the folder lies, nor a file that nothing reads. Nor TensorFlow's own
-    `fingerprint.pb`: it repeats checksums of the files above beside a random id, older TensorFlow versions do
-    not write it, and a tool that copies a SavedModel may drop it.
+    These are the graph, the variables, the assets that the graph names, and of a TensorFlow Transform output folder the
+    schema beside it. Not modification times, nor where the folder lies, nor a file that nothing reads. Nor TensorFlow's
+    own `fingerprint.pb`: it repeats checksums of the files above beside a random id, older TensorFlow versions do not
+    write it, and a tool that copies a SavedModel may drop it.
     """
     import tensorflow as tf
 

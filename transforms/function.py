@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.features import Feature, FeatureSpec
-from transforms.attach import Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
+from transforms.attach import SCOPE, Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
 from transforms.fingerprint import source_fingerprint
 
 
@@ -42,7 +42,7 @@ class FunctionTransform:
         """Call the function; its variables and tables are the caller's, as if it had been called directly."""
         return dict(self._function(checked_features(features, self.raw_spec, self._place)))
 
-    def attach(self, features: Mapping[str, Any], scope: str = "transform") -> Attached:
+    def attach(self, features: Mapping[str, Any], scope: str = SCOPE) -> Attached:
         """Call the function in the current graph, apart from what is the model's.
 
         It is traced as `dataset.map(function)` traces it, AutoGraph included. The variables and tables that it makes,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.features import Feature
-from transforms.attach import Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
+from transforms.attach import SCOPE, Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
 from transforms.fingerprint import fingerprint
 from transforms.saved_model import SavedModel, read_saved_model
 from transforms.signature import Signature, find_signature
@@ -74,7 +74,7 @@ class Transform:
             signature = self._loaded_eagerly() if tf.executing_eagerly() else self._loaded_into_graph()
         return signature.call(tensors)
 
-    def attach(self, features: Mapping[str, Any], scope: str = "transform") -> Attached:
+    def attach(self, features: Mapping[str, Any], scope: str = SCOPE) -> Attached:
         """Load the transform into the current graph and call it there, apart from what is the model's.
 
         Args:
@@ -108,7 +108,7 @@ class Transform:
             loads: dict[Transform, Signature] = getattr(graph, "_loaded_transforms", {})
             graph._loaded_transforms = loads
             if self not in loads:
-                attached = attach(lambda _: {"signature": self._load()}, {}, "transform", self._saved_model.assets)
+                attached = attach(lambda _: {"signature": self._load()}, {}, SCOPE, self._saved_model.assets)
                 graph.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, attached.initializer)
                 loads[self] = attached.outputs["signature"]
             return loads[self]
@@ -135,7 +135,7 @@ class Transform:
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0}, allow_soft_placement=True)
         try:
             with tf.Graph().as_default(), tf.compat.v1.Session(config=config) as session:
-                attached = attach(call, {}, "transform", self._saved_model.assets)
+                attached = attach(call, {}, SCOPE, self._saved_model.assets)
                 session.run(attached.initializer)
                 rows = _rows_made_of_none(session, attached.outputs)
         except refused as error:

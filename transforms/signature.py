@@ -54,15 +54,13 @@ class Signature:
 def find_signature(loaded: Any, meta_graph: meta_graph_pb2.MetaGraphDef, place: str) -> Signature:
     """The function of a loaded SavedModel that is the transform.
 
-    In this order: the function `transform_fn` of TensorFlow Transform, the signature of its older format, the one
-    function over a dict that the saved object has, the signature `serving_default`. The function comes before the signature because
-    a signature has SparseTensors and RaggedTensors in pieces, under names of TensorFlow's own.
+    In this order: the signature of TensorFlow Transform's older format, the one function over a dict that the saved
+    object has (in its current format `transform_fn`), the signature `serving_default`. The function comes before that
+    signature, which has SparseTensors and RaggedTensors in pieces, under names of TensorFlow's own.
 
     Raises:
       ModelError: there is none of these, or more than one function.
     """
-    if hasattr(loaded, "transform_fn"):
-        return Signature(_dict_argument(loaded.transform_fn) or {}, loaded.transform_fn, loaded)
     if TRANSFORM_SIGNATURE in loaded.signatures:
         return _older_signature(loaded, meta_graph.signature_def[TRANSFORM_SIGNATURE].inputs)
     functions = _functions_over_a_dict(loaded)
@@ -87,8 +85,8 @@ def find_signature(loaded: Any, meta_graph: meta_graph_pb2.MetaGraphDef, place: 
 def _hide_constants(operations: Sequence[tf.Operation]) -> None:
     """Give the calls of saved functions their constants as values that the graph optimizer takes for unknown.
 
-    TensorFlow Transform's means and variances, for instance, are arguments of its function. Called eagerly or by tf.data,
-    as in training, they are tensors like any other. Were they constants here, the optimizer would rewrite
+    TensorFlow Transform's means and variances, for instance, are arguments of its function. Called eagerly or by
+    tf.data, as in training, they are tensors like any other. Were they constants here, the optimizer would rewrite
     `x / deviation` as `x * (1 / deviation)`, which is another float32 in one row of three.
     """
     import tensorflow as tf
