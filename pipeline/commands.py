@@ -6,19 +6,18 @@ Nothing heavy is imported before the job file was found right, so that `--help` 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.errors import JobError, ScoringError
+from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from pipeline.report import Report
@@ -93,7 +92,7 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
     from pipeline.job_file import load_job
 
     job = load_job(known.config, known.run_date, known.set)
-    _quiet_libraries()
+    quiet_libraries()
     from pipeline.report import Report
     from pipeline.run import score
 
@@ -119,7 +118,7 @@ def _check(known: argparse.Namespace, _: list[str]) -> int:
     from pipeline.job_file import load_job
 
     job = load_job(known.config, known.run_date, known.set)
-    _quiet_libraries()
+    quiet_libraries()
     from pipeline.check import check
 
     print(check(job))
@@ -127,7 +126,7 @@ def _check(known: argparse.Namespace, _: list[str]) -> int:
 
 
 def _inspect(known: argparse.Namespace, _: list[str]) -> int:
-    _quiet_libraries()
+    quiet_libraries()
     from pipeline.inspect import inspect
 
     print(inspect(known.path))
@@ -141,15 +140,6 @@ def _write_report(path: str | None, report: Report) -> None:
         Path(path).write_text(report.to_json() + "\n", encoding="utf-8")
     except OSError as error:
         raise JobError(f"--report {path}: {error.strerror}") from error
-
-
-def _quiet_libraries() -> None:
-    """TensorFlow and Beam report every step of theirs; what a person has to know is told by this command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("tensorflow", "apache_beam"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", r"`tf\.layers", UserWarning)
 
 
 def _what_and_where(error: BaseException) -> str:

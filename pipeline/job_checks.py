@@ -132,7 +132,7 @@ def _fields_of_shards(job: Job, features: dict[str, Feature]) -> Found:
                     f"write {{{column}: {{from: {source.source}, dtype: int64}}}}{_close(source.source, features)}"
                 ),
             )
-        elif job.input.format == "tfrecord" and source.dtype not in _example_dtypes():
+        elif job.input.format == "tfrecord" and source.dtype not in (*_example_dtypes(), "binary"):
             yield (*key, "dtype"), f"TFRecord holds {', '.join(_example_dtypes())}, not {source.dtype}"
     if job.input.csv.columns:
         required = [name for name in features if name not in job.input.optional]

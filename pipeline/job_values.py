@@ -46,7 +46,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class PassThroughColumn:
-    """An input field that is copied to the output. `dtype`: a dtype of features; None where the input has one itself."""
+    """An input field that is copied to the output. `dtype`: a dtype of features, or binary; None where the input has one itself."""
 
     source: str
     dtype: str | None = None
@@ -136,15 +136,21 @@ def budget(value: Any) -> int | float:
     return value
 
 
-def known_dtype(value: Any) -> str:
-    """The name of a dtype that features can have."""
+def known_dtype(value: Any, more: tuple[str, ...] = ()) -> str:
+    """The name of a dtype that features can have, or of one `more`."""
     from pipeline.features import DTYPES  # imports numpy and pyarrow: only for jobs that name a dtype
 
-    if value not in DTYPES:
+    known = (*DTYPES, *more)
+    if value not in known:
         remedies = {"float": "float32", "double": "float64", "int": "int64", "str": "string", "bytes": "string"}
-        close = f"; did you mean {remedies[value]!r}?" if value in remedies else did_you_mean(value, DTYPES, 0.7)
+        close = f"; did you mean {remedies[value]!r}?" if value in remedies else did_you_mean(value, known, 0.7)
         raise ValueError(f"no dtype of features is {describe(value)}{close}")
     return value
+
+
+def passthrough_dtype(value: Any) -> str:
+    """The name of a dtype of features, or binary: strings that are passed through have to be UTF-8."""
+    return known_dtype(value, ("binary",))
 
 
 class FeatureEntry(Section):
@@ -184,7 +190,7 @@ class PassThroughEntry(Section):
     """One pass-through column as it stands in `output.passthrough:`."""
 
     source: Text = Field(alias="from")
-    dtype: Annotated[str, BeforeValidator(known_dtype)] | None = None
+    dtype: Annotated[str, BeforeValidator(passthrough_dtype)] | None = None
 
 
 def passthrough_columns(

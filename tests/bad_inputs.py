@@ -7,8 +7,8 @@ report or in its manifest, no mark may be in it: the one place for values of a r
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from typing import Any
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
 import fragile_model
+import google_crc32c
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import yaml
 
+import pipeline.run  # noqa: F401  while no test captures the terminal: `pipeline.progress` keeps the stderr of its import
 from pipeline.commands import main
 
 Row = dict[str, Any]
@@ -170,6 +172,40 @@ class Bench:
             scores[row["id"]] = float(np.dot(dense, weights) + table[row["n"] % fragile_model.EMBEDDED])
         return pytest.approx(scores, rel=1e-4, abs=1e-4)
 
+    def assert_one_row_costs_itself(self, rows: Sequence[Row], bad: int, reason: str, stage: str = "read") -> Outcome:
+        """Score the one shard that lies there: all but row `bad` are scored, and that one says why it is not."""
+        outcome = self.score(errors={"max_bad_rows": 1})
+        same(outcome.code, 0, outcome.error)
+        same(outcome.reasons, [(f"a.{self.format}", bad, stage, reason)])
+        same(outcome.rejected[0]["_format"], self.format)
+        same(outcome.scored, self.expected(row for number, row in enumerate(rows) if number != bad))
+        same(outcome.rows, (len(rows), len(rows) - 1, 1))
+        same(outcome.success, True)
+        return outcome
+
+    def assert_broken_shard_costs_itself(self, kept: Sequence[Row], good: Sequence[Row], reason: str) -> None:
+        """Score a broken shard `a` and a good shard `b`: refused without a budget, and with one all that is whole is there.
+
+        kept: rows of `a` before the break.
+        """
+        state, broken = ("tail_lost" if kept else "unreadable"), self.folder / "in" / f"a.{self.format}"
+        refused = self.score()
+        same(refused.code, 4, refused.error)
+        message = (
+            "error: 1 of 2 shards are broken, more than errors.max_broken_shards: 0 allows: "
+            f"{broken} ({state}: {reason})\nnothing was published; parts that are whole are kept, and are not scored again\n"
+        )
+        same(refused.error, message)
+        same((refused.manifest, refused.success, refused.scored), (None, False, {}))
+
+        outcome = self.score(errors={"max_broken_shards": 1})
+        same(outcome.code, 0, outcome.error)
+        same(outcome.scored, self.expected([*kept, *good]))
+        same(outcome.rows, (len(kept) + len(good), len(kept) + len(good), 0))
+        same(outcome.states, {broken.name: (state, len(kept), None), f"b.{self.format}": ("done", len(good), 0)})
+        same(outcome.report["warnings"], [f"{broken}: {state}: {reason}"])
+        same(outcome.success, True)
+
     def _job(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         job: dict[str, Any] = {
             "name": "bench",
@@ -186,6 +222,11 @@ class Bench:
         return {key: value for key, value in job.items() if value is not None}
 
 
+def same(found: Any, expected: Any, said: str = "") -> None:
+    """`assert found == expected`, which pytest explains in modules of tests alone."""
+    assert found == expected, f"{found!r} is not {expected!r}\n{said}"
+
+
 def train(model_dir: Path) -> Path:
     """Train the model for a moment; what scores is trained weights and no initial ones."""
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
@@ -197,9 +238,7 @@ def train(model_dir: Path) -> Path:
             "n": np.array([row["n"] for row in rows], np.int64),
             "pixels": np.array([row["pixels"] for row in rows], np.float32),
         }
-        words = tf.RaggedTensor.from_row_lengths([TEXT_MARK] * sum(len(row["words"]) for row in rows),
-                                                 [len(row["words"]) for row in rows])
-        features["words"] = words.to_sparse()
+        features["words"] = tf.ragged.constant([row["words"] for row in rows], dtype=tf.string).to_sparse()
         return tf.data.Dataset.from_tensors((features, np.linspace(-1, 1, 16, dtype=np.float32)))
 
     config = tf.estimator.RunConfig(str(model_dir), tf_random_seed=3, save_summary_steps=1000)
@@ -207,7 +246,7 @@ def train(model_dir: Path) -> Path:
     return model_dir
 
 
-def example(row: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]] | None = None) -> bytes:
+def example(row: Mapping[str, Any]) -> bytes:
     """A row as a serialized tf.Example. bytes and str make a bytes_list, floats a float_list, integers an int64_list."""
     message = tf.train.Example()
     for name, value in row.items():
@@ -224,9 +263,6 @@ def example(row: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]] | None
 
 def tfrecord(records: Sequence[bytes]) -> bytes:
     """Records framed as TensorFlow frames them."""
-    import struct
-
-    import google_crc32c
 
     def masked(data: bytes) -> bytes:
         crc = google_crc32c.value(data)

@@ -37,6 +37,8 @@ def model_fn(features, labels, mode):
     if mode == tf.estimator.ModeKeys.PREDICT:
         return tf.estimator.EstimatorSpec(mode, {"score": score, "positive": tf.cast(score > 0, tf.int64)})
     loss = tf.compat.v1.losses.mean_squared_error(labels, score)
+    if mode == tf.estimator.ModeKeys.EVAL:
+        return tf.estimator.EstimatorSpec(mode, loss=loss)
     optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.01)
     train_op = optimizer.minimize(loss, tf.compat.v1.train.get_global_step())
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +43,11 @@ CASES = [
 
 
 class Trained:
-    """The kinds, each trained when it is first asked for, with what `Estimator.predict` gave for each cut."""
+    """The kinds, trained, with what `Estimator.predict` gave for each cut."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, model_dir_of: Callable[[Kind], str]):
+        self.model_dir = model_dir_of
         self._references: dict[tuple[str, int, int], dict[str, np.ndarray]] = {}
-
-    def model_dir(self, kind: Kind) -> str:
-        path = self._folder / kind.name
-        if not path.exists():
-            kind.train(str(path))
-        return str(path)
 
     def reference(self, kind: Kind, shards: int, batch: int) -> dict[str, np.ndarray]:
         batch = min(batch, zoo_data.ROWS)
@@ -66,8 +60,8 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return Trained(tmp_path_factory.mktemp("zoo"))
+def trained(model_dir_of: Callable[[Kind], str]) -> Trained:
+    return Trained(model_dir_of)
 
 
 @pytest.mark.parametrize("kind", IN_PROCESS, ids=lambda kind: kind.name)

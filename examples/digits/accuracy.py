@@ -1,4 +1,4 @@
-"""Accuracy of the scored images, which has to be that of the trained model:
+"""The first scored images, and the accuracy of all, which has to be that of the trained model:
 
 python -m examples.digits.accuracy --work work/digits
 """
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
+from pipeline.preview import print_rows
 
 ACCEPTED = 0.95
 
@@ -35,10 +37,11 @@ def scored_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Print both accuracies; 1 when they differ, or are 95 % or less."""
+    """Print some rows and both accuracies; 1 when they differ, or are 95 % or less."""
     parser = argparse.ArgumentParser(description="Compare the scored images with their labels.")
     parser.add_argument("--work", type=Path, default=Path("work/digits"), help="folder that the trainer wrote")
     work = parser.parse_args().work
+    print_rows(str(work / "predictions"))
     right, images = scored_accuracy(work / "predictions", work / "labels.csv")
     evaluated = json.loads((work / "evaluation.json").read_text())["accuracy"]
     print(f"accuracy    {right / images:.2%} of {images} scored images right; of the trained model {evaluated:.2%}")

@@ -1,0 +1,223 @@
+"""TFRecord shards with bad records or broken framing: what each costs, and what the command says of it."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bad_inputs
+import pytest
+from bad_inputs import FEATURES, PASSTHROUGH, TEXT_MARK, Bench, Row, example, make_rows, tfrecord
+
+BAD = 2
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + TEXT_MARK.encode() * 20
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bad_inputs.train(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, model_dir: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Bench:
+    return Bench(tmp_path, model_dir, capfd, caplog)
+
+
+def with_bytes(row: Row, name: str, value: bytes) -> bytes:
+    return example({**row, name: [value]})
+
+
+BAD_RECORDS: dict[str, tuple[Callable[[Row], bytes], str]] = {
+    "no proto": (lambda row: b"\xff\xff" + TEXT_MARK.encode(), "the record is not a tf.Example"),
+    "proto cut off": (lambda row: example(row)[:-5], "the record is not a tf.Example"),
+    "text": (lambda row: f'{{"x": 1, "note": "{TEXT_MARK}"}}'.encode(), "the record is not a tf.Example"),
+    "empty record": (lambda row: b"", "feature 'x': missing, and it has no default"),
+    "missing": (
+        lambda row: example({name: value for name, value in row.items() if name != "x"}),
+        "feature 'x': missing, and it has no default",
+    ),
+    "two values for one": (
+        lambda row: example({**row, "x": [31337313.0, 2.0]}),
+        "feature 'x': expected one value, found 2 values",
+    ),
+    "empty list": (
+        lambda row: _with_empty_list(row, "x"),
+        "feature 'x': expected one value, found an empty list",
+    ),
+    "3 of 4 values": (
+        lambda row: example({**row, "pixels": [31337313.0, 2.0, 3.0]}),
+        "feature 'pixels': expected shape (2, 2) = 4 values, found 3 values",
+    ),
+    "text for float": (
+        lambda row: example({**row, "x": TEXT_MARK}),
+        "feature 'x': expected float32 (float_list), found bytes_list",
+    ),
+    "integer for float": (
+        lambda row: example({**row, "x": 31337313}),
+        "feature 'x': expected float32 (float_list), found int64_list",
+    ),
+    "float for integer": (
+        lambda row: example({**row, "n": 31337313.5}),
+        "feature 'n': expected int64 (int64_list), found float_list",
+    ),
+    "integers for a list of text": (
+        lambda row: example({**row, "words": [31337313, 2]}),
+        "feature 'words': expected string (bytes_list), found int64_list",
+    ),
+    "pass-through of another kind": (
+        lambda row: example({**row, "id": TEXT_MARK}),
+        "pass-through column 'id': expected int64 (int64_list), found bytes_list",
+    ),
+    "two values to pass through": (
+        lambda row: example({**row, "note": [TEXT_MARK, TEXT_MARK]}),
+        "pass-through 'note': expected one value, found 2",
+    ),
+    "bytes to pass through as text": (
+        lambda row: example({**row, "note": b"\xff" + TEXT_MARK.encode()}),
+        "pass-through 'note' does not fit the type string; write {from: ..., dtype: binary} to keep its bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_RECORDS)
+def test_bad_record_costs_itself(kind: str, bench: Bench) -> None:
+    spoil, reason = BAD_RECORDS[kind]
+    rows = make_rows(5)
+    records = [example(row) for row in rows]
+    records[BAD] = spoil(rows[BAD])
+    bench.shard(tfrecord(records))
+
+    outcome = bench.assert_one_row_costs_itself(rows, BAD, reason)
+    assert outcome.rejected[0]["_record"] == records[BAD]
+
+
+def test_image_that_lacks_a_pixel(bench: Bench) -> None:
+    rows = make_rows(4)
+    for row in rows:
+        row["pixels"] = [float(row["id"] + place % 3) for place in range(784)]
+    records = [example(row) for row in rows]
+    records[BAD] = example({**rows[BAD], "pixels": rows[BAD]["pixels"][:783]})
+    bench.shard(tfrecord(records))
+    bench.settings = {"features": {**FEATURES, "pixels": {"dtype": "float32", "shape": [28, 28]}}}
+
+    reason = "feature 'pixels': expected shape (28, 28) = 784 values, found 783 values"
+    bench.assert_one_row_costs_itself(rows, BAD, reason)
+
+
+def test_record_with_a_wrong_checksum(bench: Bench) -> None:
+    rows = make_rows(5)
+    shard = bytearray(tfrecord([example(row) for row in rows]))
+    place = shard.index(f"{TEXT_MARK} note {BAD}".encode())
+    shard[place] ^= 1
+    bench.shard(bytes(shard))
+
+    outcome = bench.assert_one_row_costs_itself(rows, BAD, f"record {BAD}: data checksum does not match")
+    assert f"{TEXT_MARK[1:]} note {BAD}".encode() in outcome.rejected[0]["_record"]
+
+
+def test_rejected_row_without_its_record(bench: Bench) -> None:
+    rows = make_rows(3)
+    bench.shard(tfrecord([example(rows[0]), b"\xff" + TEXT_MARK.encode(), example(rows[2])]))
+    outcome = bench.score(errors={"max_bad_rows": 1, "keep_record": False})
+    assert outcome.reasons == [("a.tfrecord", 1, "read", "the record is not a tf.Example")]
+    assert outcome.rejected[0]["_record"] is None
+
+
+def test_bytes_pass_through_as_binary(bench: Bench) -> None:
+    rows = make_rows(3)
+    bench.shard(tfrecord([example({**row, "note": b"\xff" + TEXT_MARK.encode()}) for row in rows]))
+    outcome = bench.score(output={"passthrough": {**PASSTHROUGH, "note": {"from": "note", "dtype": "binary"}}})
+    assert outcome.code == 0, outcome.error
+    assert outcome.scored == bench.expected(rows)
+
+
+def framed_lengths(rows: list[Row]) -> list[int]:
+    """Where each record's frame begins, and where the last one ends."""
+    ends = [0]
+    for row in rows:
+        ends.append(ends[-1] + len(tfrecord([example(row)])))
+    return ends
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+
+
+def broken_length(plain: bytes, starts: list[int]) -> bytes:
+    return flipped(plain, starts[BAD] + 1)
+
+
+BROKEN_SHARDS: dict[str, tuple[Callable[[bytes, list[int]], bytes], int, str]] = {
+    "a wrong length": (broken_length, BAD, f"record {BAD}: length checksum does not match"),
+    "a wrong length that is compressed": (
+        lambda plain, starts: gzip.compress(broken_length(plain, starts)),
+        BAD,
+        f"record {BAD}: length checksum does not match",
+    ),
+    "cut off inside a record": (lambda plain, starts: plain[:-9], 4, "record 4: the file ends inside it"),
+    "cut off inside a checksum": (lambda plain, starts: plain[:-1], 4, "record 4: the file ends inside it"),
+    "cut off inside a length": (
+        lambda plain, starts: plain[: starts[4] + 7],
+        4,
+        "record 4: the file ends inside its length",
+    ),
+    "gzip cut off": (lambda plain, starts: gzip.compress(plain)[:-12], 4, "the gzip stream is cut off"),
+    "gzip and something else": (
+        lambda plain, starts: gzip.compress(plain) + TEXT_MARK.encode(),
+        5,
+        "the gzip stream is followed by something else",
+    ),
+    "gzip with a wrong checksum": (
+        lambda plain, starts: flipped(gzip.compress(plain), -6),
+        0,
+        "the gzip stream is damaged",
+    ),
+    "zlib cut off": (lambda plain, starts: zlib.compress(plain)[:-3], 5, "the zlib stream is cut off"),
+    "an image": (lambda plain, starts: PNG, 0, "record 0: length checksum does not match"),
+    "text": (
+        lambda plain, starts: f"x,note\n1,{TEXT_MARK}\n".encode(),
+        0,
+        "record 0: length checksum does not match",
+    ),
+    "a few bytes": (lambda plain, starts: b"\x05\x00", 0, "record 0: the file ends inside its length"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_SHARDS)
+def test_broken_shard_costs_itself(kind: str, bench: Bench) -> None:
+    spoil, kept, reason = BROKEN_SHARDS[kind]
+    rows, good = make_rows(5), make_rows(3, first=5)
+    bench.shard(spoil(tfrecord([example(row) for row in rows]), framed_lengths(rows)), "a")
+    bench.shard(tfrecord([example(row) for row in good]), "b")
+    bench.assert_broken_shard_costs_itself(rows[:kept], good, reason)
+
+
+def test_empty_file_is_a_shard_without_rows(bench: Bench) -> None:
+    rows = make_rows(3)
+    bench.shard(b"", "a")
+    bench.shard(tfrecord([example(row) for row in rows]), "b")
+    outcome = bench.score()
+    assert outcome.code == 0, outcome.error
+    assert outcome.states == {"a.tfrecord": ("done", 0, 0), "b.tfrecord": ("done", 3, 0)}
+    assert outcome.scored == bench.expected(rows)
+
+
+def test_nothing_but_an_empty_file(bench: Bench) -> None:
+    bench.shard(b"")
+    outcome = bench.score()
+    assert outcome.code == 0, outcome.error
+    assert outcome.rows == (0, 0, 0)
+    assert outcome.success
+
+
+def _with_empty_list(row: Row, name: str) -> bytes:
+    import tensorflow as tf
+
+    message = tf.train.Example.FromString(example(row))
+    message.features.feature[name].float_list.ClearField("value")
+    return message.SerializeToString(deterministic=True)
