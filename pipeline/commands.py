@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     previous = signal.signal(signal.SIGTERM, _stop) if _in_main_thread() else None
     try:
-        return {"score": _score, "check": _check, "inspect": _inspect}[known.command](known, rest)
+        return {"score": _score, "check": _check, "explain": _explain, "inspect": _inspect}[known.command](known, rest)
     except ScoringError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -83,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--report", metavar="FILE", help="write the report of the run as JSON")
     score.add_argument("--quiet", action="store_true", help="no progress and no summary")
     commands.add_parser("check", parents=[job], allow_abbrev=False, help="prove the job without running it")
+    explain = commands.add_parser(
+        "explain", parents=[job], allow_abbrev=False, help="one row, from its record to its scores"
+    )
+    row = explain.add_mutually_exclusive_group(required=True)
+    row.add_argument("--row", metavar="SHARD:ROW", help="the row, as the columns _shard and _row name it")
+    row.add_argument("--key", metavar="COLUMN=VALUE", help="the first row with this value in a pass-through column")
+    explain.add_argument("--tensor", action="append", default=[], metavar="NAME", help="a tensor of the graph to show")
     inspect = commands.add_parser("inspect", allow_abbrev=False, help="tell what a file or folder holds")
     inspect.add_argument("path", help="a checkpoint, a transform folder, a SavedModel, a shard or an output folder")
     return parser
@@ -98,11 +105,11 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
 
     try:
         report = score(job, run_date=known.run_date, quiet=known.quiet, beam_arguments=beam_arguments)
-    except ScoringError as error:
-        _write_report(
-            known.report,
-            Report(job.name, job.output.path, error.exit_code, "failed", run_date=known.run_date, error=str(error)),
-        )
+    except Exception as error:
+        code = error.exit_code if isinstance(error, ScoringError) else 1
+        text = str(error) if isinstance(error, ScoringError) else _what_and_where(error)
+        failed = Report(job.name, job.output.path, code, "failed", run_date=known.run_date, error=text)
+        _write_report(known.report, failed)
         raise
     _write_report(known.report, report)
     if not known.quiet:
@@ -122,6 +129,17 @@ def _check(known: argparse.Namespace, _: list[str]) -> int:
     from pipeline.check import check
 
     print(check(job))
+    return 0
+
+
+def _explain(known: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.job_file import load_job
+
+    job = load_job(known.config, known.run_date, known.set)
+    quiet_libraries()
+    from pipeline.explain import explain
+
+    print(explain(job, known.row, known.key, known.tensor))
     return 0
 
 

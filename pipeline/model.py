@@ -8,8 +8,10 @@ local_init_op (tables among it), ready_op. `init_op` and `init_fn` do not run af
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ class Model:
         self._transformed: Any = None
         self._predictions: dict[str, Any] = {}
         self._session: Any = None
+        self._hooked = threading.Lock()
         self._creator: Any = None
         self.checkpoint = checkpoint
         self.assets: tuple[str, ...] = ()
@@ -89,6 +92,24 @@ class Model:
                 return stage, self._reason(error)
         return "predict", "the row fails where it is scored alone, and its parts do not"
 
+    def tensors(
+        self, rows: pa.RecordBatch, names: Sequence[str] = ()
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Values of the raw features, of those the model gets, and of tensors of the graph by name.
+
+        Raises:
+          JobError: the graph has no such tensor.
+        """
+        named = {}
+        for name in names:
+            try:
+                named[name] = self._graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+            except (KeyError, ValueError) as error:
+                raise JobError(f"--tensor {name}: the graph has no such tensor") from error
+        feeds = dict(zip(self.graph_input.placeholders, self.graph_input.feeds(rows), strict=True))
+        groups = (dict(self._raw.features), dict(self._transformed), named)
+        return tuple(self._creator.session.run(groups, feeds))
+
     def close(self) -> None:
         """Close the session; the model cannot be called afterwards."""
         if self._session is not None:
@@ -105,10 +126,13 @@ class Model:
             if self._session is self._creator.session:
                 self._callables[keys] = self._session.make_callable(fetches, self.graph_input.placeholders)
             else:
-                self._callables[keys] = lambda *feeds: self._session.run(
-                    fetches, dict(zip(self.graph_input.placeholders, feeds, strict=True))
-                )
+                self._callables[keys] = partial(self._run_hooked, fetches)
         return self._callables[keys]
+
+    def _run_hooked(self, fetches: list[Any], *feeds: np.ndarray) -> list[np.ndarray]:
+        """One call with the hooks of the model_fn around it: they are written for one call after the other."""
+        with self._hooked:
+            return self._session.run(fetches, dict(zip(self.graph_input.placeholders, feeds, strict=True)))
 
     def _reason(self, error: Exception) -> str:
         """Error class and operation. TensorFlow's message itself may hold bytes of the row."""
@@ -155,14 +179,19 @@ def build_model(
         spec = _call_model_fn(estimator, _choose(model._transformed, feature_choice))
         model._predictions, model.predictions = _prediction_specs(spec.predictions)
         model.assets = (*_asset_paths(graph), *(attached.assets if attached else ()))
+
+        def check(saver: Any) -> None:
+            try:
+                check_variables(graph, saver, _tensors(spec.predictions), read_bundle(checkpoint.path), allow_unused)
+            except ModelError as error:
+                raise ModelError(f"{checkpoint.path}: {error}") from error
+
         model._creator = _session_creator(
             spec.scaffold or tf.compat.v1.train.Scaffold(),
             estimator,
             checkpoint,
             attached.initializer if attached else None,
-            lambda saver: check_variables(
-                graph, saver, _tensors(spec.predictions), read_bundle(checkpoint.path), allow_unused
-            ),
+            check,
         )
         if spec.prediction_hooks:
             model._session = tf.compat.v1.train.MonitoredSession(model._creator, list(spec.prediction_hooks))

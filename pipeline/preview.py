@@ -25,15 +25,15 @@ def print_rows(output: str) -> None:
         for name in first:
             table.add_column(name, overflow="fold")
         for row in zip(*first.values(), strict=True):
-            table.add_row(*map(_short, row))
+            table.add_row(*(_short(value, name) for name, value in zip(first, row, strict=True)))
         Console().print(table)
         return
 
 
-def _short(value: object) -> str:
+def _short(value: object, column: str = "") -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.3g}"
     if isinstance(value, list):
-        shown = ", ".join(map(_short, value[:6]))
-        return f"[{shown}, ... {len(value)} in all]" if len(value) > 6 else f"[{shown}]"
-    return str(value)
+        shown = ", ".join(map(_short, value[:3]))
+        return f"[{shown}, ... {len(value)} in all]" if len(value) > 3 else f"[{shown}]"
+    return files.base_name(str(value)) if column == "_shard" else str(value)

@@ -60,29 +60,31 @@ def shown(
 def _lines(progress: Progress, total: int, stream: TextIO, interval: float, stop: threading.Event) -> None:
     start = time.monotonic()
     while not stop.wait(interval):
-        seconds = time.monotonic() - start
-        left = f", {seconds / progress.parts * (total - progress.parts):,.0f} s left" if progress.parts else ""
         stream.write(
-            f"{progress.parts} of {total} shards, {progress.rows:,} rows, {progress.rows / seconds:,.0f} rows/s{left}\n"
+            f"{progress.parts} of {total} shards, {_rows_and_time(progress, total, time.monotonic() - start)}\n"
         )
         stream.flush()
 
 
+def _rows_and_time(progress: Progress, total: int, seconds: float) -> str:
+    left = f", {seconds / progress.parts * (total - progress.parts):,.0f} s left" if progress.parts else ""
+    return f"{progress.rows:,} rows, {progress.rows / seconds:,.0f} rows/s{left}"
+
+
 def _bar(progress: Progress, total: int, stream: TextIO, interval: float, stop: threading.Event) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("scoring"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("shards  {task.fields[rows]:,} rows  {task.fields[rate]:,.0f} rows/s"),
-        TimeRemainingColumn(),
+        TextColumn("shards, {task.fields[rest]}"),
     )
     start = time.monotonic()
     with Bar(*columns, console=Console(file=stream), transient=True) as bar:
-        task = bar.add_task("scoring", total=total, rows=0, rate=0.0)
+        task = bar.add_task("scoring", total=total, rest="")
         while not stop.wait(0.2):
-            rate = progress.rows / (time.monotonic() - start)
-            bar.update(task, completed=progress.parts, rows=progress.rows, rate=rate)
+            rest = _rows_and_time(progress, total, time.monotonic() - start)
+            bar.update(task, completed=progress.parts, rest=rest)

@@ -73,9 +73,15 @@ def score(job: Job, *, run_date: str | None = None, quiet: bool = False, beam_ar
         raise CountError(f"{output}: the runner ended without an error, and nothing was published; look at its log")
     report.run_id, report.rows, report.shards = plan.run_id, manifest["rows"], len(shards)
     report.model, report.transform = manifest["model"], manifest["transform"]
-    report.warnings = list(manifest.get("warnings", ()))
+    report.warnings = [*manifest.get("warnings", ()), *_halved(manifest.get("halved_batches", 0))]
     report.rejected_path = (errors.rejected_path or files.join(output, REJECTED)) if report.rows["rejected"] else None
     return report
+
+
+def _halved(batches: int) -> list[str]:
+    if not batches:
+        return []
+    return [f"{batches} batches were too large for the memory and were scored in two halves; lower batch.rows"]
 
 
 def _plan(job: Job, run_date: str | None, shards: Sequence[Shard], prepared: Prepared) -> Plan:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline.preview import print_rows
+from pipeline.quiet import quiet_libraries
 
 ACCEPTED = 0.95
 
@@ -38,6 +39,7 @@ def scored_accuracy(predictions: Path, labels: Path) -> tuple[int, int]:
 
 def main() -> int:
     """Print some rows and both accuracies; 1 when they differ, or are 95 % or less."""
+    quiet_libraries()
     parser = argparse.ArgumentParser(description="Compare the scored images with their labels.")
     parser.add_argument("--work", type=Path, default=Path("work/digits"), help="folder that the trainer wrote")
     work = parser.parse_args().work
