@@ -23,7 +23,6 @@ from pipeline.outputs import check_names
 from pipeline.plan import settings_digest
 from pipeline.predict import RowScorer, refuse_wrong_job
 from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows
-from pipeline.quiet import without_start_up_lines
 from pipeline.read import read_input
 from pipeline.readers import source_schema
 from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard
@@ -52,8 +51,7 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
       JobError, ModelError, InputError: each names what is wrong and the remedy.
     """
     add_user_code(job.code)
-    with without_start_up_lines():
-        import pipeline.tf_estimator  # noqa: F401  before any user code is imported
+    import pipeline.tf_estimator  # noqa: F401  before any user code is imported
 
     features, transform = load_features(job)
     columns = resolve_columns(job, features, shards)

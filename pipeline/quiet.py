@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,11 +23,9 @@ def quiet_libraries() -> None:
 
     Beam logs a trace with the text of an error, which may hold values of a row.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("tensorflow", "apache_beam"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", r"`tf\.layers\.", UserWarning)
 
 
 @contextmanager

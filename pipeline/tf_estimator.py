@@ -21,6 +21,9 @@ import logging
 import os
 import sys
 import types
+import warnings
+
+from pipeline.quiet import without_start_up_lines
 
 KNOWN_VERSIONS = ("2.15", "2.21")
 """TensorFlow minor versions that the tests run on."""
@@ -51,8 +54,9 @@ def install() -> None:
     own_setting = "TF_USE_LEGACY_KERAS" not in os.environ
     if own_setting:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"  # from 2.16 on it is read when TensorFlow is imported
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the C++ library is loaded
-    import tensorflow as tf
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when the C++ library is loaded
+    with without_start_up_lines():
+        import tensorflow as tf
 
     minor = ".".join(tf.__version__.split(".")[:2])
     if minor not in KNOWN_VERSIONS:
@@ -144,6 +148,7 @@ class _DeprecationFilter(logging.Filter):
 
 
 def _quiet_deprecations() -> None:
+    warnings.filterwarnings("ignore", r"`tf\.layers\.", UserWarning)
     from tensorflow.python.platform import tf_logging
 
     tf_logging.get_logger().addFilter(_DeprecationFilter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -34,7 +35,11 @@ def plain_blocks(file: BinaryIO, size: int, head: bytes = b"") -> Iterator[bytes
 
 
 def text_blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Blocks of a text file, plain or gzip (whose magic no UTF-8 text starts with), without a byte order mark."""
+    """Blocks of a text file, plain or gzip (whose magic no UTF-8 text starts with), without a byte order mark.
+
+    Raises:
+      BrokenShard: the gzip stream is broken, or the byte order mark is that of UTF-16.
+    """
     head = read_head(file, 2)
     blocks = plain_blocks(file, size, head)
     if head == GZIP_MAGIC:
@@ -44,7 +49,9 @@ def text_blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
         start += block
         if len(start) >= 3:
             break
-    yield start.removeprefix(b"\xef\xbb\xbf")
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise BrokenShard("the text is UTF-16; write it as UTF-8")
+    yield start.removeprefix(codecs.BOM_UTF8)
     yield from blocks
 
 

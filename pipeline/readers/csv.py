@@ -85,9 +85,12 @@ def _longer(buffer: bytes, blocks: Iterator[bytes]) -> tuple[bytes, bool, Broken
 
 
 def _checked(names: Sequence[str], columns: Columns) -> list[str]:
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise BrokenShard(f"the header names the column {twice[0]!r} {names.count(twice[0])} times")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice in columns.needed:
+        raise BrokenShard(f"the header names the column {twice!r} {names.count(twice)} times")
+    if twice is not None:  # a name that the job does not know may be a value, of a file without a header
+        places = [str(place) for place, name in enumerate(names, 1) if name == twice]
+        raise BrokenShard(f"the header gives one name to its columns {', '.join(places)}")
     require_columns(columns, names, "CSV file")
     return list(names)
 
