@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         "score", parents=[job], allow_abbrev=False, help="the main job: shards in, predictions out",
         epilog="Further options go to Beam, such as --runner.",
     )  # fmt: skip
+    score.add_argument("--limit_shards", type=_count, metavar="N", help="a trial run: only the first N shards")
+    score.add_argument(
+        "--limit_rows", type=_count, metavar="M", help="a trial run: only the first M rows of each shard"
+    )
     score.add_argument("--report", metavar="FILE", help="write the report of the run as JSON")
     score.add_argument("--quiet", action="store_true", help="no progress and no summary")
     commands.add_parser("check", parents=[job], allow_abbrev=False, help="prove the job without running it")
@@ -95,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
 def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
     from pipeline.job_file import load_job
 
@@ -104,7 +114,14 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
     from pipeline.run import score
 
     try:
-        report = score(job, run_date=known.run_date, quiet=known.quiet, beam_arguments=beam_arguments)
+        report = score(
+            job,
+            run_date=known.run_date,
+            quiet=known.quiet,
+            limit_shards=known.limit_shards,
+            limit_rows=known.limit_rows,
+            beam_arguments=beam_arguments,
+        )
     except Exception as error:
         code = error.exit_code if isinstance(error, ScoringError) else 1
         text = str(error) if isinstance(error, ScoringError) else _what_and_where(error)

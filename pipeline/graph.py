@@ -20,6 +20,7 @@ class Run:
     spec: ScoringSpec
     schema: pa.Schema
     limits: Limits
+    limit_rows: int | None = None
 
 
 def build(p: beam.Pipeline, run: Run) -> None:
@@ -28,7 +29,7 @@ def build(p: beam.Pipeline, run: Run) -> None:
     (
         p
         | "Plan" >> ReadPlan(output)  # the parts, frozen at launch; a part is one shard
-        | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record)
+        | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record, run.limit_rows)
         | "Batch" >> BatchRows(job.batch)  # by rows and bytes, never across parts
         | "Predict" >> Predict(run.spec, output)  # training's transform and the Estimator in one session
         | "Write"

@@ -68,6 +68,7 @@ def build_manifest(
         "timings": {"total_seconds": _seconds_between(plan.started, finished), **timings},
         "resumed_parts": sum(result.run_id != plan.run_id for result in results),
         "halved_batches": sum(result.halved for result in results),
+        "limited": None if plan.limited is None else dict(plan.limited),
         "warnings": [*plan.warnings, *_broken_shards(results), *_absent_in_one_shard(plan, results)],
     }
 

@@ -37,7 +37,7 @@ class Plan:
 
     started: RFC 3339, UTC. schema: of the output files. features: raw features by name; optional: those that all rows
     may lack. model, transform, record, job, versions: as they go into the manifest, plain JSON values. warnings: found
-    at launch.
+    at launch. limited: `shards`, and `rows` of each, that a trial run takes at most; None for a whole run.
     """
 
     run_id: str
@@ -55,6 +55,7 @@ class Plan:
     job: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    limited: Mapping[str, int | None] | None = None
 
     def to_json(self) -> str:
         """The plan as JSON text; the schema as it is serialized by Arrow, and in words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -31,13 +31,22 @@ from pipeline.runner import pipeline_options, run_pipeline
 from pipeline.scoring import close_scorers
 
 
-def score(job: Job, *, run_date: str | None = None, quiet: bool = False, beam_arguments: Sequence[str] = ()) -> Report:
+def score(
+    job: Job,
+    *,
+    run_date: str | None = None,
+    quiet: bool = False,
+    limit_shards: int | None = None,
+    limit_rows: int | None = None,
+    beam_arguments: Sequence[str] = (),
+) -> Report:
     """Score a job's shards and publish the predictions.
 
     Args:
       job: a checked job.
       run_date: goes into the manifest.
       quiet: show no progress.
+      limit_shards, limit_rows: a trial run of the first shards, and of the first rows of each; its manifest says so.
       beam_arguments: options for Beam, such as `--runner`.
 
     Returns:
@@ -56,15 +65,18 @@ def score(job: Job, *, run_date: str | None = None, quiet: bool = False, beam_ar
     limits = Limits(errors.max_bad_rows, errors.max_broken_shards, errors.rejected_path)
     launched = time.monotonic()
     check_output_outside_input(job.input.pattern, output)
-    shards = match_shards(job.input)
+    matched = match_shards(job.input)
+    shards = matched[:limit_shards]
     prepared = prepare(job, shards)
     try:
-        plan = _plan(job, run_date, shards, prepared)
+        limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
+        warnings = (*prepared.warnings, *missing_numbers(matched))
+        plan = _plan(job, run_date, shards, prepared, warnings, limited)
         write_plan(output, plan)
         report.seconds["launch"] = time.monotonic() - launched
         started = time.monotonic()
         with progress.shown(len(shards), quiet):
-            _run(Run(plan.run_id, prepared.spec, prepared.schema, limits), options, output)
+            _run(Run(plan.run_id, prepared.spec, prepared.schema, limits, limit_rows), options, output)
         report.seconds["run"] = time.monotonic() - started
     finally:
         close_scorers()
@@ -84,13 +96,22 @@ def _halved(batches: int) -> list[str]:
     return [f"{batches} batches were too large for the memory and were scored in two halves; lower batch.rows"]
 
 
-def _plan(job: Job, run_date: str | None, shards: Sequence[Shard], prepared: Prepared) -> Plan:
+def _plan(
+    job: Job,
+    run_date: str | None,
+    shards: Sequence[Shard],
+    prepared: Prepared,
+    warnings: tuple[str, ...],
+    limited: Mapping[str, int | None] | None,
+) -> Plan:
+    rows = limited["rows"] if limited else None
+    key = prepared.spec.key if rows is None else f"{prepared.spec.key}, the first {rows} rows"
     return Plan(
         run_id=uuid.uuid4().hex,
         run_date=run_date,
         name=job.name,
         started=utc_now(),
-        parts=tuple(Part(index, part_key(shard, prepared.spec.key), shard) for index, shard in enumerate(shards)),
+        parts=tuple(Part(index, part_key(shard, key), shard) for index, shard in enumerate(shards)),
         record_format=prepared.spec.record_format,
         schema=prepared.schema,
         features=tuple(prepared.spec.columns.features),
@@ -100,7 +121,8 @@ def _plan(job: Job, run_date: str | None, shards: Sequence[Shard], prepared: Pre
         record={"state": "unverified", "max_difference": None},
         job=job.settings(),
         versions=prepared.versions,
-        warnings=(*prepared.warnings, *missing_numbers(shards)),
+        warnings=warnings,
+        limited=limited,
     )
 
 

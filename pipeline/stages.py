@@ -24,7 +24,7 @@ from pipeline.job import Batch, Input
 from pipeline.plan import read_plan
 from pipeline.predict import RowScorer
 from pipeline.publish import Limits, publish, published_run, read_verdict, write_verdict
-from pipeline.read import read_input
+from pipeline.read import first_rows, read_input
 from pipeline.rows import Columns, Part, PartBatch, ShardEnd
 from pipeline.scoring import ScoringSpec, open_scorer
 from pipeline.write import PartWriter, find_result
@@ -83,13 +83,14 @@ class ReadShards(beam.PTransform):
     """Rows of each part in the order of its shard. Input: Part. Output: PartBatch of raw rows.
 
     input: format and csv settings. columns: what is taken out of a record. batch: the bounds of a chunk.
-    keep_record: whether rejected rows keep their record.
+    keep_record: whether rejected rows keep their record. limit_rows: how many rows of each shard a trial run takes.
     """
 
     input: Input
     columns: Columns
     batch: Batch = field(default_factory=Batch)
     keep_record: bool = True
+    limit_rows: int | None = None
 
     def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[PartBatch]:
         return parts | "ReadShard" >> beam.ParDo(_ReadShard(self)).with_output_types(PartBatch)
@@ -105,6 +106,8 @@ class _ReadShard(beam.DoFn):
         stage = self._stage
         FileSystems.report_source_lineage(part.shard.path)
         chunks = read_input(part.shard.path, stage.input, stage.columns, stage.batch, stage.keep_record)
+        if stage.limit_rows is not None:
+            chunks = first_rows(chunks, stage.limit_rows)
         read = sequence = 0
         end = ShardEnd(0)
         try:

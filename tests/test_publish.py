@@ -169,6 +169,7 @@ def test_manifest(output: str) -> None:
         "timings": {"launch_seconds": 1.5},
         "resumed_parts": 1,
         "halved_batches": 0,
+        "limited": None,
         "warnings": [
             "noticed at launch",
             "in/1.csv: tail_lost: the gzip stream ends early",
