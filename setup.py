@@ -41,9 +41,11 @@ setup(
         "rich>=13,<16",
         "google-crc32c>=1.5,<2",  # Beam's TFRecord wants a CRC32C in C and does not depend on one
         "fastavro>=1.9,<2",
+        "duckdb>=1.5,<3",  # joins the two sides of `compare` in bounded memory, which Arrow's join does not
     ],
     extras_require={
-        "fit": ["tensorflow-transform>=1.21,<1.22; python_version < '3.13'"],  # there are no wheels for 3.13
+        # No wheels for 3.13; on 3.10 tensorflow-metadata wants protobuf 6.32 at most, and Beam's extra gcp 6.33 at least.
+        "fit": ["tensorflow-transform>=1.21,<1.22; python_version >= '3.11' and python_version < '3.13'"],
         "gcp": [f"apache-beam[gcp]{BEAM}"],  # needs protobuf 6, so TensorFlow 2.21
         "aws": [f"apache-beam[aws]{BEAM}"],
         "azure": [f"apache-beam[azure]{BEAM}"],
@@ -55,7 +57,7 @@ setup(
             "ruff>=0.11,<1",
             "mypy>=1.15,<3",
             "pandas>=2.2,<4",
-            "duckdb>=1.2,<3",
+            "matplotlib>=3.8,<4",  # as in report
             "pre-commit>=4,<5",
             "pre-commit-hooks>=5,<7",
             "types-PyYAML>=6,<7",

@@ -6,6 +6,7 @@ from pipeline.job import Job
 from pipeline.launch import prepare
 from pipeline.plan import check_output_outside_input, match_shards, missing_numbers
 from pipeline.publish import existing_output
+from pipeline.report import record_in_words
 from pipeline.scoring import close_scorers
 
 
@@ -27,6 +28,7 @@ def check(job: Job) -> str:
         f"features    {', '.join(prepared.spec.columns.features)}",
         f"checkpoint  {prepared.model['checkpoint']}" + (f", step {step}" if step is not None else ""),
         f"assets      {', '.join(prepared.model['assets']) or 'none'}",
+        f"record      {record_in_words(prepared.record)}",
         f"transform   {prepared.transform['path'] if prepared.transform else 'none'}",
         f"output      {job.output.path}" + (f" (exists; if_exists: {job.output.if_exists})" if exists else ""),
         "columns",

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +48,7 @@ class Checkpoint:
     note: str = ""
 
 
-def resolve(model_dir: str | None, choice: str | int | Best = "latest") -> Checkpoint:
+def resolve(model_dir: str | None, choice: str | os.PathLike[str] | int | Best = "latest") -> Checkpoint:
     """Find the checkpoint that is meant, and prove that it is whole.
 
     Args:
@@ -58,16 +60,22 @@ def resolve(model_dir: str | None, choice: str | int | Best = "latest") -> Check
       ModelError: there is no such checkpoint, or a file of it is missing, cut short or damaged.
     """
     note = ""
-    if isinstance(choice, str) and choice != "latest":
-        path = _at_path(choice, model_dir)
+    if isinstance(choice, os.PathLike) or (isinstance(choice, str) and choice != "latest"):
+        path = _at_path(os.fspath(choice), model_dir)
     else:
         folder = _model_folder(model_dir)
         if isinstance(choice, Best):
             path, note = _best(folder, choice)
-        elif isinstance(choice, int):
-            path = _at_step(folder, choice)
-        else:
+        elif isinstance(choice, Integral):  # numpy's integers are no int
+            path = _at_step(folder, int(choice))
+        elif choice == "latest":
             path = _latest(folder)
+        else:
+            kind = type(choice)
+            raise ModelError(
+                "checkpoint: expected 'latest', a step, a path or pipeline.checkpoint.Best, "
+                f"got {kind.__module__}.{kind.__qualname__}"
+            )
     return _complete(path if not files.is_local(path) else str(Path(path).resolve()), note)
 
 

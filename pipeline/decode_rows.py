@@ -90,12 +90,12 @@ def _pass_through(
     typed = isinstance(values, pa.Array) and not text
     wanted = column.type
     if wanted is None:
-        wanted = values.type if typed else _output_type(feature) if feature is not None else pa.string()
+        wanted = values.type if typed else output_type(feature) if feature is not None else pa.string()
     if values is None:
         return pa.nulls(rows, wanted), {}
     if typed and values.type == wanted:
         return _fitting(values, wanted)
-    if feature is None or _output_type(feature) != wanted:
+    if feature is None or output_type(feature) != wanted:
         feature = _as_feature(wanted)
     # Other types, such as a timestamp, come out of text by Arrow's own safe cast.
     if feature is None and typed:
@@ -146,7 +146,7 @@ def _feature_behind(column: PassThrough, columns: Columns) -> Feature | None:
     return next((feature for name, feature in columns.features.items() if columns.source(name) == source), None)
 
 
-def _output_type(feature: Feature) -> pa.DataType:
+def output_type(feature: Feature) -> pa.DataType:
     """Type of a raw feature that is passed through: as it is decoded, with text for strings."""
     value_type = pa.string() if feature.dtype == "string" else feature.value_type
     if feature.kind != "fixed":

@@ -37,6 +37,10 @@ class ModelError(ScoringError):
     exit_code = 6
 
 
+class RowCountError(ModelError):
+    """A batch of rows gave another number of predictions."""
+
+
 class OutputError(ScoringError):
     """The output exists, or another run holds it."""
 

@@ -16,8 +16,9 @@ class EstimatorModelHandler(ModelHandler[Any, pa.Table, Scorer]):
 
         batches | RunInference(EstimatorModelHandler("job.yaml").with_no_batching())
 
-    Elements are batches of rows, as `Scorer.score` takes them: a `pa.RecordBatch`, a `pa.Table` or a dict of arrays. Each
-    gives one `pa.Table` of its predictions, in order. With `with_no_batching` Beam's metrics count rows.
+    Elements are batches of rows, as `Scorer.score` takes them: a `pa.RecordBatch`, a `pa.Table`, a DataFrame or a dict of
+    arrays. Each gives one `pa.Table` of its predictions, in order. With `with_no_batching` Beam's metrics count rows, but
+    for a dict, of which they count the keys.
 
     Args:
       config: the job file; workers read it at the same path.
@@ -35,13 +36,10 @@ class EstimatorModelHandler(ModelHandler[Any, pa.Table, Scorer]):
         self, batch: Any, model: Scorer, inference_args: Mapping[str, Any] | None = None
     ) -> Iterable[pa.Table]:
         # A bare table would be iterated into its columns: Beam makes a list of what is returned.
-        if isinstance(batch, (pa.RecordBatch, pa.Table, Mapping)):
-            return [model.score(batch)]
-        return [model.score(element) for element in batch]
+        return [model.score(element) for element in _elements(batch)]
 
     def get_num_bytes(self, batch: Any) -> int:
-        elements = [batch] if isinstance(batch, (pa.RecordBatch, pa.Table, Mapping)) else batch
-        return sum(_bytes(element) for element in elements)
+        return sum(_bytes(element) for element in _elements(batch))
 
     def get_metrics_namespace(self) -> str:
         return "estimator"
@@ -54,7 +52,12 @@ class EstimatorModelHandler(ModelHandler[Any, pa.Table, Scorer]):
             raise ValueError(f"inference_args: none are known, got {sorted(inference_args)}")
 
 
+def _elements(batch: Any) -> list[Any]:
+    """Beam's batches are lists; with `with_no_batching` a batch is the element itself."""
+    return batch if isinstance(batch, list) else [batch]
+
+
 def _bytes(element: Any) -> int:
-    if isinstance(element, Mapping):
-        return sum(getattr(values, "nbytes", 0) for values in element.values())
-    return element.nbytes
+    if isinstance(element, (pa.RecordBatch, pa.Table)):
+        return element.nbytes
+    return sum(getattr(element[name], "nbytes", 0) for name in element)

@@ -169,6 +169,8 @@ class Model(Section):
     features: ModelFeatures | None = None
     allow_unused: list[Text] = Field(default=[])
     row_wise: bool = True
+    record: Text | None = None
+    require_record: bool = False
 
     @field_validator("params")
     @classmethod

@@ -8,14 +8,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline import job_yaml
 from pipeline.errors import JobError
 from pipeline.job import Job
 from pipeline.job_messages import KeyPath, describe, dotted, explain
+
+if TYPE_CHECKING:
+    from pipeline.fit_job import FitJob
 
 _PATHS: set[KeyPath] = {
     ("code",),
@@ -23,6 +26,7 @@ _PATHS: set[KeyPath] = {
     ("transform", "path"),
     ("model", "model_dir"),
     ("model", "checkpoint"),
+    ("model", "record"),
     ("output", "path"),
     ("errors", "rejected_path"),
 }
@@ -30,6 +34,7 @@ _PLACEHOLDER = re.compile(r"\{(\{[A-Za-z_]\w*\})\}|\{([A-Za-z_]\w*)\}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 Mistake = tuple[KeyPath, str]
+AnyJob = TypeVar("AnyJob", bound=BaseModel)
 
 
 def load_job(path: str, run_date: str | None = None, overrides: Sequence[str] = ()) -> Job:
@@ -43,6 +48,28 @@ def load_job(path: str, run_date: str | None = None, overrides: Sequence[str] = 
     Raises:
       JobError: with a line for each mistake: its place, what was found, what to write.
     """
+    job, places = _load(Job, path, run_date, overrides)
+    folders: list[tuple[KeyPath, str | None]] = [(("model", "model_dir"), job.model.model_dir)]
+    if job.transform:
+        folders.append((("transform", "path"), job.transform.path))
+    missing = list(_missing_paths(folders, job.code))
+    if missing:
+        raise places.error(missing)
+    return job
+
+
+def load_fit_job(path: str, run_date: str | None = None, overrides: Sequence[str] = ()) -> FitJob:
+    """Read and check a job file of the command `fit`; arguments and errors are those of `load_job`."""
+    from pipeline.fit_job import FitJob
+
+    job, places = _load(FitJob, path, run_date, overrides)
+    missing = list(_missing_paths([], job.code))
+    if missing:
+        raise places.error(missing)
+    return job
+
+
+def _load(model: type[AnyJob], path: str, run_date: str | None, overrides: Sequence[str]) -> tuple[AnyJob, _Places]:
     _check_run_date(run_date)
     document = job_yaml.parse(_read(path), path)
     if not isinstance(document.value, dict):
@@ -52,14 +79,10 @@ def load_job(path: str, run_date: str | None = None, overrides: Sequence[str] = 
     places = _Places(path, document.lines, [key for key, _ in sets])
     settings = _filled_and_merged(document.value, sets, path, run_date, places)
     try:
-        job = Job.model_validate(settings, context={"source": path})
+        return model.model_validate(settings, context={"source": path}), places
     except ValidationError as error:
-        mistakes = [mistake for details in error.errors() for mistake in explain(details, Job)]
+        mistakes = [mistake for details in error.errors() for mistake in explain(details, model)]
         raise places.error(_without_echoes(mistakes)) from error
-    missing = list(_missing_paths(job))
-    if missing:
-        raise places.error(missing)
-    return job
 
 
 class _Places:
@@ -209,16 +232,13 @@ def _without_echoes(mistakes: list[Mistake]) -> list[Mistake]:
     return [(path, text) for path, text in mistakes if path not in suggested or not text.startswith("is missing")]
 
 
-def _missing_paths(job: Job) -> Iterator[Mistake]:
+def _missing_paths(folders: Iterable[tuple[KeyPath, str | None]], code: Sequence[str]) -> Iterator[Mistake]:
     """Local paths that have to exist and do not. What lies behind a URL is looked at when it is opened."""
-    folders = [(("model", "model_dir"), job.model.model_dir)]
-    if job.transform:
-        folders.append((("transform", "path"), job.transform.path))
     for key, path in folders:
         if path and not _URL.match(path) and not Path(path).is_dir():
             what = "is a file, a folder is wanted" if Path(path).exists() else "no such folder"
             yield key, f"{what}: {path}{_close_name(path)}"
-    for number, path in enumerate(job.code):
+    for number, path in enumerate(code):
         if _URL.match(path):
             yield ("code", number), f"{path} is no local path; copy it beside the job file"
         elif not Path(path).exists():

@@ -21,14 +21,17 @@ from pipeline.features import EXAMPLE_DTYPES, Feature, from_tensorflow
 from pipeline.job import Best, Job
 from pipeline.outputs import check_names
 from pipeline.plan import settings_digest
-from pipeline.predict import RowScorer, refuse_wrong_job
+from pipeline.predict import RowScorer, Scored, refuse_wrong_job
 from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows
 from pipeline.read import read_input
 from pipeline.readers import source_schema
+from pipeline.record import find_record, replay
 from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard
-from pipeline.scoring import ScoringSpec, build_scorer, keep_open, load_transform
+from pipeline.scoring import ScoringSpec, build_scorer, forget_transforms, keep_open, load_transform
 
 VERSIONED = ("tensorflow", "tensorflow-estimator", "apache-beam", "pyarrow", "numpy", "estimator-score")
+_WHICH_MODEL = ("model_dir", "checkpoint", "record", "require_record")
+"""Keys of `model` that no score depends on once the checkpoint is resolved."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Prepared:
     schema: pa.Schema
     model: Mapping[str, Any]
     transform: Mapping[str, Any] | None
+    record: Mapping[str, Any]
     versions: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -57,12 +61,14 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
     columns = resolve_columns(job, features, shards)
     estimator = load_estimator(job.model)
     checkpoint = resolve_checkpoint(job, estimator)
+    found = find_record(job, estimator.model_dir, checkpoint, features, transform)
     spec = ScoringSpec("", job, job.input.format, columns, checkpoint)
     scorer = build_scorer(spec, estimator)
     versions = installed_versions()
     fingerprint = transform.fingerprint if transform is not None else None
     spec = replace(spec, key=_settings_key(spec, scorer, fingerprint, versions, estimator))
     keep_open(spec, scorer)
+    parity = replay(found, scorer, job)
     probe(spec, scorer, shards)
     return Prepared(
         spec=spec,
@@ -78,8 +84,9 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
         transform=None
         if job.transform is None
         else {"path": job.transform.path or job.transform.function, "fingerprint": fingerprint},
+        record=parity.to_manifest(),
         versions=versions,
-        warnings=(checkpoint.note,) if checkpoint.note else (),
+        warnings=tuple(filter(None, (checkpoint.note, parity.warning))),
     )
 
 
@@ -91,6 +98,7 @@ def load_features(job: Job) -> tuple[dict[str, Feature], Any]:
         if not isinstance(spec, Mapping):
             raise JobError(f"features: {features} returned a {type(spec).__name__}; a dict of tf.io features is wanted")
         features = from_tensorflow(spec, f"features: {features}")
+    forget_transforms()  # a process may launch many runs, and a transform be made anew between them
     transform = load_transform(job, features)
     if features is None:
         features = dict(transform.raw_spec)
@@ -176,6 +184,7 @@ def output_schema(scorer: RowScorer, row_ids: bool) -> pa.Schema:
 
 def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> None:
     """Score the first rows of the input: a job that fails on all of them is wrong, a model that looks at neighbours too."""
+    _refuse_unreadable_rows(spec, shards)
     batch = next(first_batches(spec, shards), None)
     if batch is None:
         return
@@ -189,6 +198,21 @@ def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> None
         some = _without(some, scored.rejected)
     if spec.job.model.row_wise and some.num_rows:
         check_row_wise(scorer.model, some, dict.fromkeys(column.key for column in scorer.outputs))
+
+
+def _refuse_unreadable_rows(spec: ScoringSpec, shards: Sequence[Shard]) -> None:
+    """Raise where no row of the first chunk can be decoded, and all for one reason."""
+    job = spec.job
+    for shard in shards:
+        try:
+            chunks = read_input(shard.path, job.input, spec.columns, job.batch, keep_record=False)
+            first = next((chunk for chunk in chunks if chunk.read), None)
+        except BrokenShard:
+            continue  # the run tells of it
+        if first is not None:
+            if first.rows.num_rows == 0:
+                refuse_wrong_job(Scored(first.rows, first.rejected, {}))
+            return
 
 
 def _without(rows: pa.RecordBatch, rejected: Sequence[Rejected]) -> pa.RecordBatch:
@@ -238,12 +262,12 @@ def _settings_key(
             "checkpoint": spec.checkpoint.digest,
             "transform": fingerprint,
             "code": {path: _file_digest(path) for path in code},
-            "assets": {path: _file_digest(path) for path in scorer.model.assets},
+            "assets": [_file_digest(path) for path in scorer.model.assets],  # not their paths: a transform may move
             "versions": {
                 name: versions.get(name) for name in ("tensorflow", "tensorflow-estimator", "estimator-score")
             },
             "columns": repr(spec.columns),
-            "model": {key: value for key, value in settings["model"].items() if key not in ("model_dir", "checkpoint")},
+            "model": {key: value for key, value in settings["model"].items() if key not in _WHICH_MODEL},
             "input": {key: value for key, value in settings["input"].items() if key not in ("pattern", "ignore")},
             "output": {key: settings["output"].get(key) for key in ("passthrough", "predictions", "types", "row_ids")},
             "batch": settings["batch"],

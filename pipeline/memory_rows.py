@@ -32,7 +32,7 @@ def rows_from_memory(features: Features, columns: Columns) -> Chunk:
     Raises:
       ValueError: a feature that is not optional is not there, or columns are of different lengths.
     """
-    given = _columns(features)
+    given = named_columns(features)
     shapes = {columns.source(name): feature.shape for name, feature in columns.features.items()}
     texts = {columns.source(name) for name, feature in columns.features.items() if feature.dtype == "string"}
     source: dict[str, Any] = {}
@@ -58,10 +58,15 @@ def spec_from_memory(features: Features) -> dict[str, Feature]:
     Raises:
       ValueError: a column has a dtype that no feature can have.
     """
-    return {name: _feature(name, _values(name, column)) for name, column in _columns(features).items()}
+    return {name: _feature(name, _values(name, column)) for name, column in named_columns(features).items()}
 
 
-def _columns(features: Features) -> dict[str, Any]:
+def named_columns(features: Features) -> dict[str, Any]:
+    """Name -> column, as it was given.
+
+    Raises:
+      ValueError: it holds no columns, or two of one name.
+    """
     if isinstance(features, Mapping):
         return dict(features)
     if isinstance(features, (pa.RecordBatch, pa.Table)):

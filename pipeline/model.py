@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.checkpoint import Checkpoint, read_bundle
 from pipeline.code_errors import explain_user_error
-from pipeline.errors import JobError, ModelError
+from pipeline.errors import JobError, ModelError, RowCountError
 from pipeline.graph_input import GraphInput
 from pipeline.outputs import PredictionSpec
 from pipeline.variables import check_variables
@@ -69,7 +69,7 @@ class Model:
         predictions = dict(zip(keys, fetched, strict=False))
         for key, values in predictions.items():
             if np.ndim(values) == 0 or len(values) != rows.num_rows:
-                raise ModelError(
+                raise RowCountError(
                     f"prediction {key!r} has the shape {np.shape(values)} for a batch of {rows.num_rows} rows; its first "
                     "dimension has to be the batch. Leave it out by naming the others in output.predictions"
                 )
@@ -138,12 +138,17 @@ class Model:
         """Error class and operation. TensorFlow's message itself may hold bytes of the row."""
         if isinstance(error, UnicodeDecodeError):
             return "TensorFlow refused the row"
-        names = re.findall(r"\{\{node ([^}]+)\}\}", str(error))
-        operations = {operation.name: operation.type for operation in self._graph.get_operations()} if names else {}
-        for name in names:
-            if name in operations:
-                return f"{type(error).__name__} in {operations[name]} {name!r}"
+        for name in re.findall(r"\{\{node ([^}]+)\}\}", str(error)):
+            if name in self._operation_types:
+                return f"{type(error).__name__} in {self._operation_types[name]} {name!r}"
         return type(error).__name__
+
+    @cached_property
+    def _operation_types(self) -> dict[str, str]:
+        """Name -> type of the operations of the graph, those inside its functions (a mapped transform) included."""
+        functions = self._graph.as_graph_def().library.function
+        inside = {node.name: node.op for function in functions for node in function.node_def}
+        return inside | {operation.name: operation.type for operation in self._graph.get_operations()}
 
 
 def build_model(

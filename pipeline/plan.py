@@ -105,11 +105,14 @@ def match_shards(source: Input) -> list[Shard]:
     """The shards of `source.pattern` without `source.ignore`, each once, sorted by path.
 
     Raises:
-      InputError: a pattern matches no file, or a name is no Unicode text.
+      InputError: a pattern matches no file, one that cannot be looked at, or a name that is no Unicode text.
     """
     found: dict[str, Shard] = {}
     for pattern in source.pattern:
-        matched = files.match(pattern, source.ignore)
+        try:
+            matched = files.match(pattern, source.ignore)
+        except (FileNotFoundError, PermissionError) as error:
+            raise InputError(f"input.pattern: {error.filename}: {error.strerror}") from error
         if not matched:
             raise InputError(_nothing_matches(pattern, source.ignore))
         for info in matched:

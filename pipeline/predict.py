@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.decode import explain_example
-from pipeline.errors import BudgetError, ModelError
+from pipeline.errors import BudgetError, ModelError, RowCountError
 from pipeline.graph_input import RecordInput
 from pipeline.model import BatchResult, Model, is_data_error
 from pipeline.outputs import OutputColumn, to_arrow
@@ -89,6 +89,14 @@ class RowScorer:
             if not (may_halve and self.row_wise and rows.num_rows > 1):
                 raise
             may_halve, halved = False, 1
+        except RowCountError:
+            if not (self.row_wise and rows.num_rows == 1):
+                raise
+            return (
+                [],
+                [self._rejected(rows, 0, "predict", "the row alone gives not one prediction but another number")],
+                0,
+            )
         except Exception as error:
             if not is_data_error(error):
                 raise
@@ -162,7 +170,7 @@ def _passthrough_array(name: str, array: pa.Array, wanted: pa.DataType) -> tuple
     if pa.types.is_list(array.type) and not pa.types.is_nested(wanted):
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
         for index in np.flatnonzero(lengths > 1).tolist():
-            bad[index] = f"pass-through {name!r}: expected one value, found {lengths[index]}"
+            bad[index] = f"pass-through column {name!r}: expected one value, found {lengths[index]}"
         firsts = pa.array(np.where(lengths > 0, array.offsets.to_numpy()[:-1], 0), mask=lengths == 0)
         array = array.values.take(firsts)
         if array.type == wanted:
@@ -178,7 +186,7 @@ def _passthrough_array(name: str, array: pa.Array, wanted: pa.DataType) -> tuple
         except pa.ArrowInvalid:
             fitting.append(None)
             hint = "; write {from: ..., dtype: binary} to keep its bytes" if pa.types.is_string(wanted) else ""
-            bad.setdefault(index, f"pass-through {name!r} does not fit the type {wanted}{hint}")
+            bad.setdefault(index, f"pass-through column {name!r} does not fit the type {wanted}{hint}")
     return pa.array(fitting, wanted), bad
 
 

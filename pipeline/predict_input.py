@@ -12,7 +12,7 @@ def predict_input_fn(features: Mapping[str, Any] | Any, batch_size: int = 1) -> 
     """An `input_fn` that feeds arrays to `Estimator.predict`, in their order, each row once.
 
     Args:
-      features: name -> array (rows, *shape), or one array for a model that takes a bare tensor.
+      features: name -> array (rows, *shape), a DataFrame, or one array for a model that takes a bare tensor.
       batch_size: rows of a batch; larger is faster.
 
     Returns:
@@ -23,7 +23,8 @@ def predict_input_fn(features: Mapping[str, Any] | Any, batch_size: int = 1) -> 
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    named = dict(features) if isinstance(features, Mapping) else {"features": features}
+    bare = not hasattr(features, "keys")  # which a DataFrame has
+    named = {"features": features} if bare else dict(features)
     arrays = {name: np.asarray(values) for name, values in named.items()}
     for name, array in arrays.items():
         if array.ndim == 0:
@@ -32,7 +33,6 @@ def predict_input_fn(features: Mapping[str, Any] | Any, batch_size: int = 1) -> 
     if len(set(lengths.values())) > 1:
         raise ValueError(f"features have different numbers of rows: {lengths}")
     rows = next(iter(lengths.values()), 0)
-    bare = not isinstance(features, Mapping)
 
     def batches() -> Iterator[Any]:
         for start in range(0, rows, batch_size):

@@ -31,14 +31,14 @@ current = Progress()
 
 @contextmanager
 def shown(
-    total_parts: int, quiet: bool = False, stream: TextIO = sys.stderr, interval: float = 30.0
+    total_parts: int, quiet: bool = False, stream: TextIO | None = None, interval: float = 30.0
 ) -> Iterator[Progress]:
     """Show the progress of the stages in this process while the context is open.
 
     Args:
       total_parts: parts to score.
       quiet: count and show nothing.
-      stream: where to; a terminal gets a bar with shards and rows done, rate and time left.
+      stream: where to, stderr if it is None; a terminal gets a bar with shards and rows done, rate and time left.
       interval: seconds between two lines in a log.
     """
     global current
@@ -47,6 +47,7 @@ def shown(
         yield progress
         return
     stop = threading.Event()
+    stream = stream or sys.stderr
     show = _bar if stream.isatty() else _lines
     thread = threading.Thread(target=show, args=(progress, total_parts, stream, interval, stop), daemon=True)
     thread.start()

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from pipeline import files
 from pipeline.errors import ModelError
+from pipeline.features import FeatureSpec
 from pipeline.outputs import OutputColumn, to_arrow
 from pipeline.rows import feature_column
 
@@ -57,7 +58,8 @@ class Record:
 
     checkpoint: base name of its files, for people. digest: of the checkpoint. raw: the raw features. model: what the
     model_fn got, in its order; bare: as one tensor, not as a dict. batches: rows of each batch that was predicted.
-    rows: the columns `feature:NAME`. predictions: key -> array (rows of the batch, ...), for each batch.
+    rows: the columns `feature:NAME`. predictions: key, or key[index] on the last axis -> array (rows of the batch, ...),
+    for each batch. source: where they are from.
     """
 
     checkpoint: str
@@ -69,8 +71,32 @@ class Record:
     batches: tuple[int, ...]
     rows: pa.RecordBatch
     predictions: tuple[Predictions, ...]
+    source: str = "Estimator.predict"
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def raw_features(spec: FeatureSpec) -> tuple[RecordedFeature, ...]:
+    """What raw features are in the graph, in the order of the spec."""
+    kinds = {"fixed": "dense", "varlen": "sparse", "ragged": "ragged"}
+    return tuple(
+        RecordedFeature(
+            name, kinds[feature.kind], feature.dtype, len(feature.shape) + 1 if feature.kind == "fixed" else 2
+        )
+        for name, feature in spec.items()
+    )
+
+
+def recorded_transform(transform: Any) -> RecordedTransform | None:
+    """What is recorded of a transform, None for none."""
+    return None if transform is None else RecordedTransform(getattr(transform, "path", None), transform.fingerprint)
+
+
+def framework_versions() -> dict[str, str]:
+    """Versions of what computes predictions."""
+    import tensorflow as tf
+
+    return {"tensorflow": tf.__version__, "numpy": np.__version__}
 
 
 def sample_path(folder: str, digest: str) -> str:
@@ -80,7 +106,7 @@ def sample_path(folder: str, digest: str) -> str:
 
 def write_record(folder: str, record: Record) -> str:
     """Write the sample of a checkpoint, over an older one of the same checkpoint; returns its path."""
-    plain = {
+    plain: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "checkpoint": record.checkpoint,
         "step": record.step,
@@ -90,12 +116,15 @@ def write_record(folder: str, record: Record) -> str:
         "bare": record.bare,
         "batches": record.batches,
         "predictions": {key: str(values.dtype) for key, values in next(iter(record.predictions), {}).items()},
+        "source": record.source,
         "created": record.created,
         "versions": dict(record.versions),
     }
     columns = {name: record.rows.column(name) for name in record.rows.schema.names}
     for key in plain["predictions"]:
-        columns[_prediction_column(key)] = pa.concat_arrays([_to_arrow(key, batch[key]) for batch in record.predictions])
+        columns[_prediction_column(key)] = pa.concat_arrays(
+            [_to_arrow(key, batch[key]) for batch in record.predictions]
+        )
     table = pa.table(columns).replace_schema_metadata({"record": json.dumps(plain)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
@@ -130,6 +159,7 @@ def read_record(folder: str, digest: str) -> Record | None:
             batches=tuple(plain["batches"]),
             rows=_batch(rows.select([feature_column(feature["name"]) for feature in plain["raw_features"]])),
             predictions=_predictions(rows, plain["batches"], plain["predictions"]),
+            source=plain["source"],
             created=plain["created"],
             versions=plain["versions"],
         )
@@ -222,7 +252,9 @@ def _batch(table: pa.Table) -> pa.RecordBatch:
 
 def _check_version(path: str, plain: Any) -> None:
     if plain["format_version"] > FORMAT_VERSION:
-        raise ModelError(f"{path} was written by a newer version of this project; install that, or make the record again")
+        raise ModelError(
+            f"{path} was written by a newer version of this project; install that, or make the record again"
+        )
 
 
 def _damaged(path: str, error: Exception) -> ModelError:

@@ -8,12 +8,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+def record_in_words(record: Mapping[str, Any]) -> str:
+    """How far scores were proved to be the trainer's; `record` of a manifest, for people."""
+    difference = record.get("max_difference")
+    return record["state"] + ("" if difference is None else f", largest difference {difference:.2g}")
+
+
 @dataclass
 class Report:
     """The end of one `score` command.
 
     status: done, skipped or failed. rows: read, scored, rejected. seconds: name of a phase -> its wall time.
-    model, transform: as in the manifest. rejected_path: where rejected rows lie, if there are any.
+    model, transform, record: as in the manifest. rejected_path: where rejected rows lie, if there are any.
     """
 
     name: str
@@ -26,6 +32,7 @@ class Report:
     shards: int = 0
     model: Mapping[str, Any] = field(default_factory=dict)
     transform: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     rejected_path: str | None = None
     warnings: list[str] = field(default_factory=list)
@@ -49,6 +56,7 @@ class Report:
             f"shards      {self.shards:,}",
             f"speed       {self.rows_per_second:,.0f} rows/s ({self.seconds['run']:.1f} s, after {self.seconds['launch']:.1f} s to launch)",
             f"checkpoint  {self.model['checkpoint']}{step}",
+            f"record      {record_in_words(self.record)}",
             f"output      {self.output}",
         ]
         if self.rejected_path:

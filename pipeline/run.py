@@ -67,8 +67,8 @@ def score(
     check_output_outside_input(job.input.pattern, output)
     matched = match_shards(job.input)
     shards = matched[:limit_shards]
-    prepared = prepare(job, shards)
     try:
+        prepared = prepare(job, shards)
         limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
         warnings = (*prepared.warnings, *missing_numbers(matched))
         plan = _plan(job, run_date, shards, prepared, warnings, limited)
@@ -84,7 +84,7 @@ def score(
     if manifest is None:
         raise CountError(f"{output}: the runner ended without an error, and nothing was published; look at its log")
     report.run_id, report.rows, report.shards = plan.run_id, manifest["rows"], len(shards)
-    report.model, report.transform = manifest["model"], manifest["transform"]
+    report.model, report.transform, report.record = manifest["model"], manifest["transform"], manifest["record"]
     report.warnings = [*manifest.get("warnings", ()), *_halved(manifest.get("halved_batches", 0))]
     report.rejected_path = (errors.rejected_path or files.join(output, REJECTED)) if report.rows["rejected"] else None
     return report
@@ -118,7 +118,7 @@ def _plan(
         optional=tuple(job.input.optional),
         model=prepared.model,
         transform=prepared.transform,
-        record={"state": "unverified", "max_difference": None},
+        record=prepared.record,
         job=job.settings(),
         versions=prepared.versions,
         warnings=warnings,

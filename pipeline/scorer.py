@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +13,11 @@ import pyarrow as pa
 
 from pipeline import checkpoint as checkpoints
 from pipeline.batch import Regrouper
+from pipeline.decode_rows import output_type
 from pipeline.errors import BadRows
 from pipeline.features import Feature, FeatureSpec, from_tensorflow
 from pipeline.graph_input import ColumnInput
-from pipeline.memory_rows import rows_from_memory, spec_from_memory
+from pipeline.memory_rows import named_columns, rows_from_memory, spec_from_memory
 from pipeline.model import build_model
 from pipeline.outputs import output_columns
 from pipeline.predict import RowScorer
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from pipeline.job import Job
+    from pipeline.job_values import PassThroughColumn
+
     Features: TypeAlias = Mapping[str, Any] | pd.DataFrame | pa.RecordBatch | pa.Table
 
 REJECTED_SCHEMA = pa.schema([(ROW, pa.int64()), ("_stage", pa.string()), ("_reason", pa.string())])
@@ -37,7 +42,7 @@ class Scorer:
 
     Args:
       estimator: a `tf.estimator.Estimator`.
-      checkpoint: "latest", a step, a path, or `pipeline.job.Best`.
+      checkpoint: "latest", a step, a path, or `pipeline.checkpoint.Best`.
       transform: a folder with a transform, a `transforms.Transform`, or None.
       features: the raw feature spec: name -> `pipeline.features.Feature`, or a `tf.io` parsing spec. Without it the
         transform's; without one the dtypes and row shapes of the first call, to which later ones are held.
@@ -45,6 +50,8 @@ class Scorer:
     Raises:
       ModelError: the checkpoint, the graph or the transform is refused; for the checks see `pipeline.model.build_model`.
     """
+
+    _closed = False
 
     def __init__(
         self,
@@ -57,7 +64,8 @@ class Scorer:
 
         self._estimator = estimator
         self._checkpoint = checkpoints.resolve(estimator.model_dir, checkpoint)
-        self._transform = transforms.load(transform) if isinstance(transform, str) else transform
+        is_path = isinstance(transform, (str, os.PathLike))
+        self._transform = transforms.load(os.fspath(transform)) if is_path else transform
         self._job: Any = None
         self._lock = threading.Lock()
         self._scorer: RowScorer | None = None
@@ -93,7 +101,7 @@ class Scorer:
         scorer._checkpoint = resolve_checkpoint(job, scorer._estimator)
         scorer._transform, scorer._job, scorer._lock = transform, job, threading.Lock()
         scorer._passthrough = {
-            name: PassThrough(column.source, None if column.dtype is None else pa.type_for_alias(column.dtype))
+            name: PassThrough(column.source, _passthrough_type(job, column, features))
             for name, column in job.output.passthrough.items()
         }
         scorer._optional = frozenset(job.input.optional)
@@ -115,12 +123,12 @@ class Scorer:
 
         Raises:
           BadRows: some rows cannot be scored; names the first one and its feature.
-          ValueError: `features` is not what the first call or the spec said.
+          ValueError: `features` is not what the first call or the spec said, or the scorer is closed.
         """
         if on_bad_row not in ("raise", "reject"):
             raise ValueError(f"on_bad_row: expected 'raise' or 'reject', got {on_bad_row!r}")
         scorer = self._opened(features)
-        names = set(features.schema.names if isinstance(features, (pa.RecordBatch, pa.Table)) else features)
+        names = named_columns(features)
         given = {name: column for name, column in self._passthrough.items() if column.source in names}
         chunk = rows_from_memory(features, replace(scorer.columns, passthrough=given))
         typed = {name: replace(column, type=_type(chunk.rows, name)) for name, column in given.items()}
@@ -140,7 +148,8 @@ class Scorer:
         return table, _rejected_table(rejected)
 
     def close(self) -> None:
-        """Close the session."""
+        """Close the session; it cannot score afterwards."""
+        self._closed = True
         if self._scorer is not None:
             self._scorer.model.close()
             self._scorer = None
@@ -161,6 +170,8 @@ class Scorer:
 
     def _opened(self, features: Features) -> RowScorer:
         with self._lock:
+            if self._closed:
+                raise ValueError("this Scorer is closed; make another one")
             if self._scorer is None:
                 self._open(spec_from_memory(features))
             assert self._scorer is not None
@@ -183,6 +194,14 @@ class Scorer:
         row_wise = job.model.row_wise if job else True
         non_finite = "keep" if self._keep_non_finite else "reject"
         self._scorer = RowScorer(model, columns, outputs, row_wise, non_finite, keep_record=False)
+
+
+def _passthrough_type(job: Job, column: PassThroughColumn, features: FeatureSpec) -> pa.DataType | None:
+    """As the command has it; None, as in the arrays, where the command takes it from the files or cannot tell."""
+    if column.dtype is not None:
+        return pa.type_for_alias(column.dtype)
+    feature = features.get(column.source)
+    return output_type(feature) if feature is not None and job.input.format not in ("parquet", "avro") else None
 
 
 def _type(rows: pa.RecordBatch, passthrough: str) -> pa.DataType:

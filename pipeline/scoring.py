@@ -113,6 +113,11 @@ def load_transform(job: Job, features: FeatureSpec | None) -> Any:
     return transforms.from_function(function, features or {}, reference, source_files((), [function]))
 
 
+def forget_transforms() -> None:
+    """Let `load_transform` look at its folder again: it may hold another transform by now."""
+    _load_folder.cache_clear()
+
+
 @lru_cache(maxsize=4)
 def _load_folder(path: str) -> Any:
     import transforms

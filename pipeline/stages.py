@@ -21,7 +21,7 @@ from pipeline import files, progress
 from pipeline.batch import Regrouper
 from pipeline.errors import BrokenShard, CountError, ScoringError, VerdictError
 from pipeline.job import Batch, Input
-from pipeline.plan import read_plan
+from pipeline.plan import read_plan, temporary
 from pipeline.predict import RowScorer
 from pipeline.publish import Limits, publish, published_run, read_verdict, write_verdict
 from pipeline.read import first_rows, read_input
@@ -187,6 +187,7 @@ class _Score(beam.DoFn):
     def __init__(self, spec: ScoringSpec, output: str):
         self._spec, self._output = spec, output
         self._scorer: RowScorer | None = None
+        self._load_seconds: list[float] = []
         self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
         self._rows_rejected = Metrics.counter(NAMESPACE, "rows-rejected")
         self._inferences = Metrics.counter(NAMESPACE, "num_inferences")
@@ -197,10 +198,12 @@ class _Score(beam.DoFn):
 
     def setup(self) -> None:
         with verdict(self._output):
-            self._scorer = open_scorer(self._spec, lambda seconds: self._load.update(round(seconds * 1e3)))
+            self._scorer = open_scorer(self._spec, self._load_seconds.append)
 
     def process(self, batch: PartBatch) -> Iterator[PartBatch]:
         assert self._scorer is not None  # setup ran
+        while self._load_seconds:  # what is counted in setup is lost
+            self._load.update(round(self._load_seconds.pop() * 1e3))
         start = time.perf_counter()
         with verdict(self._output):
             scored = self._scorer.score(batch.rows)
@@ -267,7 +270,8 @@ class _WritePart(beam.DoFn):
 
     def finish_bundle(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with verdict(self._stage.output):
+                self._writer.close()
 
 
 @dataclass
@@ -287,8 +291,9 @@ class Publish(beam.PTransform):
 
 
 def _publish(finished: int, output: str, run_id: str, limits: Limits) -> int:
-    if published_run(output) == run_id:
-        return finished  # a retry of this bundle: the plan is gone with `_temporary`
+    if published_run(output) == run_id:  # a retry of this bundle: the plan may be gone with `_temporary`
+        files.delete_folder(temporary(output))
+        return finished
     with verdict(output):
         raise_verdict(output)
         manifest = publish(output, read_plan(output), limits)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
+import pipeline.tf_estimator
 
 import fragile_model
 import google_crc32c
@@ -27,6 +27,7 @@ import pipeline.run  # noqa: F401  while no test captures the terminal: `pipelin
 from pipeline.commands import main
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 TEXT_MARK = "hunter2"
 NUMBER_MARK = 31337313370000
@@ -43,6 +44,11 @@ FEATURES: dict[str, dict[str, Any]] = {
 PASSTHROUGH = {"id": {"from": "id", "dtype": "int64"}, "note": {"from": "note", "dtype": "string"}}
 
 
+ROWS = 5
+BAD = 2
+"""Rows of a shard, and which of them is bad where one is."""
+
+
 def make_rows(count: int, first: int = 0) -> list[Row]:
     """Distinct rows that can all be scored; `id` counts up from `first`."""
     return [
@@ -56,6 +62,12 @@ def make_rows(count: int, first: int = 0) -> list[Row]:
         }
         for number in range(first, first + count)
     ]
+
+
+def with_rows(table: Mapping[str, T]) -> Iterator[tuple[str, list[Row], T]]:
+    """The kinds of a table, each with rows of its own for a shard."""
+    for number, (kind, entry) in enumerate(table.items()):
+        yield kind, make_rows(ROWS, ROWS * number), entry
 
 
 @dataclass
@@ -97,6 +109,28 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True)
+class BadRow:
+    """A shard whose row `BAD` is bad. rows: as they would be if it were not."""
+
+    content: bytes
+    rows: Sequence[Row]
+    reason: str
+
+
+@dataclass(frozen=True)
+class BrokenShard:
+    """A shard whose container is broken. kept: the rows before the break."""
+
+    content: bytes
+    kept: Sequence[Row]
+    reason: str
+
+    @property
+    def state(self) -> str:
+        return "tail_lost" if self.kept else "unreadable"
+
+
 @dataclass
 class Bench:
     """A job of the trained model in a folder of its own, and the command that runs it."""
@@ -114,7 +148,7 @@ class Bench:
 
     def shard(self, content: bytes, name: str = "a") -> Path:
         """Write a shard of the bench's format."""
-        path = self.folder / "in" / f"{name}.{self.format}"
+        path = self._path(name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
         return path
@@ -125,15 +159,15 @@ class Bench:
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
         return self.command("score", "--config", str(self.folder / "job.yaml"), *arguments)
 
-    def command(self, command: str, *arguments: str) -> Outcome:
+    def command(self, *arguments: str) -> Outcome:
         """Run a command on what lies in the folder, and hold all it says against the marks."""
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
         self.capture.readouterr()
         self.log.clear()
-        reported = ["--report", str(report)] if command == "score" else []
+        reported = ["--report", str(report)] if arguments[:1] == ("score",) and "--report" not in arguments else []
         try:
-            code = main([command, *arguments, *reported])
+            code = main([*arguments, *reported])
         except SystemExit as exit:  # argparse
             code = exit.code if isinstance(exit.code, int) else 1
         out, error = self.capture.readouterr()
@@ -172,39 +206,51 @@ class Bench:
             scores[row["id"]] = float(np.dot(dense, weights) + table[row["n"] % fragile_model.EMBEDDED])
         return pytest.approx(scores, rel=1e-4, abs=1e-4)
 
-    def assert_one_row_costs_itself(self, rows: Sequence[Row], bad: int, reason: str, stage: str = "read") -> Outcome:
-        """Score the one shard that lies there: all but row `bad` are scored, and that one says why it is not."""
-        outcome = self.score(errors={"max_bad_rows": 1})
+    def assert_bad_rows_cost_themselves(self, shards: Mapping[str, BadRow]) -> Outcome:
+        """Score shards of one bad row each: all others are scored, and that one says why it is not."""
+        for name, shard in shards.items():
+            self.shard(shard.content, name)
+        outcome = self.score(errors={"max_bad_rows": len(shards)})
         same(outcome.code, 0, outcome.error)
-        same(outcome.reasons, [(f"a.{self.format}", bad, stage, reason)])
-        same(outcome.rejected[0]["_format"], self.format)
-        same(outcome.scored, self.expected(row for number, row in enumerate(rows) if number != bad))
-        same(outcome.rows, (len(rows), len(rows) - 1, 1))
+        same(outcome.error, "")
+        reasons = {
+            row["_shard"].rpartition("/")[2]: (row["_row"], row["_stage"], row["_reason"]) for row in outcome.rejected
+        }
+        same(reasons, {f"{name}.{self.format}": (BAD, "read", shard.reason) for name, shard in shards.items()})
+        same({row["_format"] for row in outcome.rejected}, {self.format})
+        good = [row for shard in shards.values() for number, row in enumerate(shard.rows) if number != BAD]
+        same(outcome.scored, self.expected(good))
+        same(outcome.rows, (len(good) + len(shards), len(good), len(shards)))
         same(outcome.success, True)
         return outcome
 
-    def assert_broken_shard_costs_itself(self, kept: Sequence[Row], good: Sequence[Row], reason: str) -> None:
-        """Score a broken shard `a` and a good shard `b`: refused without a budget, and with one all that is whole is there.
-
-        kept: rows of `a` before the break.
-        """
-        state, broken = ("tail_lost" if kept else "unreadable"), self.folder / "in" / f"a.{self.format}"
+    def assert_broken_shards_cost_themselves(
+        self, shards: Mapping[str, BrokenShard], good: bytes, rows: Sequence[Row]
+    ) -> None:
+        """Score broken shards beside a good one of some rows: refused without a budget; with one all that is whole is there."""
+        for name, shard in shards.items():
+            self.shard(shard.content, name)
+        self.shard(good, "good")
         refused = self.score()
         same(refused.code, 4, refused.error)
-        message = (
-            "error: 1 of 2 shards are broken, more than errors.max_broken_shards: 0 allows: "
-            f"{broken} ({state}: {reason})\nnothing was published; parts that are whole are kept, and are not scored again\n"
-        )
-        same(refused.error, message)
+        first = f"error: {len(shards)} of {len(shards) + 1} shards are broken, more than errors.max_broken_shards: 0 allows: "
+        same(refused.error.startswith(first), True, refused.error)
         same((refused.manifest, refused.success, refused.scored), (None, False, {}))
 
-        outcome = self.score(errors={"max_broken_shards": 1})
+        outcome = self.score(errors={"max_broken_shards": len(shards)})
         same(outcome.code, 0, outcome.error)
-        same(outcome.scored, self.expected([*kept, *good]))
-        same(outcome.rows, (len(kept) + len(good), len(kept) + len(good), 0))
-        same(outcome.states, {broken.name: (state, len(kept), None), f"b.{self.format}": ("done", len(good), 0)})
-        same(outcome.report["warnings"], [f"{broken}: {state}: {reason}"])
+        warnings = {f"{self._path(name)}: {shard.state}: {shard.reason}" for name, shard in shards.items()}
+        same(set(outcome.report["warnings"]), warnings)
+        states = {self._path(name).name: (shard.state, len(shard.kept), None) for name, shard in shards.items()}
+        same(outcome.states, {**states, f"good.{self.format}": ("done", len(rows), 0)})
+        kept = [row for shard in shards.values() for row in shard.kept]
+        same(outcome.scored, self.expected([*kept, *rows]))
+        same(outcome.rows, (len(kept) + len(rows), len(kept) + len(rows), 0))
+        same(outcome.manifest and outcome.manifest["resumed_parts"], 1)  # the good shard was not scored again
         same(outcome.success, True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "in" / f"{name}.{self.format}"
 
     def _job(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         job: dict[str, Any] = {
@@ -220,6 +266,19 @@ class Bench:
                 merged = isinstance(value, Mapping) and isinstance(job.get(key), Mapping) and key != "features"
                 job[key] = {**job[key], **value} if merged else value
         return {key: value for key, value in job.items() if value is not None}
+
+
+@pytest.fixture(scope="module")
+def fragile_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("fragile"))
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, fragile_model_dir: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Bench:
+    """A bench for TFRecord; a test may change its `format` and `settings`."""
+    return Bench(tmp_path, fragile_model_dir, capfd, caplog)
 
 
 def same(found: Any, expected: Any, said: str = "") -> None:

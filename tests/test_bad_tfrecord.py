@@ -6,30 +6,27 @@ import gzip
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import bad_inputs
-import pytest
-from bad_inputs import FEATURES, PASSTHROUGH, TEXT_MARK, Bench, Row, example, make_rows, tfrecord
+import tensorflow as tf
+from bad_inputs import (
+    BAD,
+    FEATURES,
+    PASSTHROUGH,
+    TEXT_MARK,
+    BadRow,
+    Bench,
+    BrokenShard,
+    Row,
+    example,
+    make_rows,
+    tfrecord,
+    with_rows,
+)
 
-BAD = 2
+fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
+
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + TEXT_MARK.encode() * 20
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bad_inputs.train(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def bench(
-    tmp_path: Path, model_dir: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> Bench:
-    return Bench(tmp_path, model_dir, capfd, caplog)
-
-
-def with_bytes(row: Row, name: str, value: bytes) -> bytes:
-    return example({**row, name: [value]})
 
 
 BAD_RECORDS: dict[str, tuple[Callable[[Row], bytes], str]] = {
@@ -75,38 +72,35 @@ BAD_RECORDS: dict[str, tuple[Callable[[Row], bytes], str]] = {
     ),
     "two values to pass through": (
         lambda row: example({**row, "note": [TEXT_MARK, TEXT_MARK]}),
-        "pass-through 'note': expected one value, found 2",
+        "pass-through column 'note': expected one value, found 2",
     ),
     "bytes to pass through as text": (
         lambda row: example({**row, "note": b"\xff" + TEXT_MARK.encode()}),
-        "pass-through 'note' does not fit the type string; write {from: ..., dtype: binary} to keep its bytes",
+        "pass-through column 'note' does not fit the type string; write {from: ..., dtype: binary} to keep its bytes",
     ),
 }
 
 
-@pytest.mark.parametrize("kind", BAD_RECORDS)
-def test_bad_record_costs_itself(kind: str, bench: Bench) -> None:
-    spoil, reason = BAD_RECORDS[kind]
-    rows = make_rows(5)
-    records = [example(row) for row in rows]
-    records[BAD] = spoil(rows[BAD])
-    bench.shard(tfrecord(records))
-
-    outcome = bench.assert_one_row_costs_itself(rows, BAD, reason)
-    assert outcome.rejected[0]["_record"] == records[BAD]
+def test_bad_records_cost_themselves(bench: Bench) -> None:
+    shards, bad = {}, {}
+    for kind, rows, (spoil, reason) in with_rows(BAD_RECORDS):
+        records = [example(row) for row in rows]
+        bad[kind] = records[BAD] = spoil(rows[BAD])
+        shards[kind] = BadRow(tfrecord(records), rows, reason)
+    outcome = bench.assert_bad_rows_cost_themselves(shards)
+    assert {Path(row["_shard"]).stem: row["_record"] for row in outcome.rejected} == bad
 
 
 def test_image_that_lacks_a_pixel(bench: Bench) -> None:
-    rows = make_rows(4)
+    rows = make_rows(5)
     for row in rows:
         row["pixels"] = [float(row["id"] + place % 3) for place in range(784)]
     records = [example(row) for row in rows]
     records[BAD] = example({**rows[BAD], "pixels": rows[BAD]["pixels"][:783]})
-    bench.shard(tfrecord(records))
     bench.settings = {"features": {**FEATURES, "pixels": {"dtype": "float32", "shape": [28, 28]}}}
 
     reason = "feature 'pixels': expected shape (28, 28) = 784 values, found 783 values"
-    bench.assert_one_row_costs_itself(rows, BAD, reason)
+    bench.assert_bad_rows_cost_themselves({"images": BadRow(tfrecord(records), rows, reason)})
 
 
 def test_record_with_a_wrong_checksum(bench: Bench) -> None:
@@ -114,9 +108,8 @@ def test_record_with_a_wrong_checksum(bench: Bench) -> None:
     shard = bytearray(tfrecord([example(row) for row in rows]))
     place = shard.index(f"{TEXT_MARK} note {BAD}".encode())
     shard[place] ^= 1
-    bench.shard(bytes(shard))
-
-    outcome = bench.assert_one_row_costs_itself(rows, BAD, f"record {BAD}: data checksum does not match")
+    reason = f"record {BAD}: data checksum does not match"
+    outcome = bench.assert_bad_rows_cost_themselves({"flipped": BadRow(bytes(shard), rows, reason)})
     assert f"{TEXT_MARK[1:]} note {BAD}".encode() in outcome.rejected[0]["_record"]
 
 
@@ -188,13 +181,25 @@ BROKEN_SHARDS: dict[str, tuple[Callable[[bytes, list[int]], bytes], int, str]] =
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN_SHARDS)
-def test_broken_shard_costs_itself(kind: str, bench: Bench) -> None:
-    spoil, kept, reason = BROKEN_SHARDS[kind]
-    rows, good = make_rows(5), make_rows(3, first=5)
-    bench.shard(spoil(tfrecord([example(row) for row in rows]), framed_lengths(rows)), "a")
-    bench.shard(tfrecord([example(row) for row in good]), "b")
-    bench.assert_broken_shard_costs_itself(rows[:kept], good, reason)
+def test_broken_shards_cost_themselves(bench: Bench) -> None:
+    shards = {
+        kind: BrokenShard(spoil(tfrecord([example(row) for row in rows]), framed_lengths(rows)), rows[:kept], reason)
+        for kind, rows, (spoil, kept, reason) in with_rows(BROKEN_SHARDS)
+    }
+    good = make_rows(3, first=1000)
+    bench.assert_broken_shards_cost_themselves(shards, tfrecord([example(row) for row in good]), good)
+
+
+def test_message_of_a_broken_shard(bench: Bench) -> None:
+    path = bench.shard(PNG)
+    outcome = bench.score()
+    assert outcome.code == 4
+    assert outcome.error == (
+        "error: 1 of 1 shards are broken, more than errors.max_broken_shards: 0 allows: "
+        f"{path} (unreadable: record 0: length checksum does not match)\n"
+        "nothing was published; parts that are whole are kept, and are not scored again\n"
+    )
+    assert outcome.report["error"] == outcome.error.removeprefix("error: ").rstrip()
 
 
 def test_empty_file_is_a_shard_without_rows(bench: Bench) -> None:
@@ -216,8 +221,6 @@ def test_nothing_but_an_empty_file(bench: Bench) -> None:
 
 
 def _with_empty_list(row: Row, name: str) -> bytes:
-    import tensorflow as tf
-
     message = tf.train.Example.FromString(example(row))
     message.features.feature[name].float_list.ClearField("value")
     return message.SerializeToString(deterministic=True)

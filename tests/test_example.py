@@ -75,6 +75,8 @@ def test_scores_are_those_of_the_trained_model(work: Path) -> None:
     options = [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
     assert main(["score", "--config", str(CONFIG), *options]) == 0
 
+    manifest = json.loads((work / "predictions" / "_manifest.json").read_text())
+    assert manifest["record"]["state"] == "verified"
     evaluation = json.loads((work / "evaluation.json").read_text())
     right, images = accuracy.scored_accuracy(work / "predictions", work / "labels.csv")
     assert images == evaluation["images"] == 450

@@ -289,6 +289,8 @@ def test_defaults(folder):
         "features": None,
         "allow_unused": [],
         "row_wise": True,
+        "record": None,
+        "require_record": False,
     }
     assert (job.batch.rows, job.batch.bytes) == (4096, 67108864)
     assert job.output.path == f"{folder}/out"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
+import pipeline.tf_estimator  # makes tf.estimator exist
 
 import linear_model
 import numpy as np
@@ -30,6 +30,7 @@ from pipeline.features import Feature, from_tensorflow
 
 PAGE_MIB = 4096 / 2**20
 ROWS = 50
+EXPECTED_CHOICE = "checkpoint: expected 'latest', a step, a path or pipeline.checkpoint.Best"
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -135,7 +136,9 @@ def assert_scores(table: pa.Table, expected: Mapping[str, np.ndarray]) -> None:
 def test_an_estimator_without_a_job(linear: Any, columns: dict[str, np.ndarray]) -> None:
     expected = predicted(linear, columns)
     assert np.std(expected["score"]) > 1e-2
-    spec = {name: tf.io.FixedLenFeature([], tf.as_dtype(entry["dtype"])) for name, entry in linear_model.FEATURES.items()}
+    spec = {
+        name: tf.io.FixedLenFeature([], tf.as_dtype(entry["dtype"])) for name, entry in linear_model.FEATURES.items()
+    }
     for features in (None, spec, from_tensorflow(spec, "here")):
         with Scorer(linear, features=features) as scorer:
             assert_scores(scorer.score(columns), expected)
@@ -144,7 +147,7 @@ def test_an_estimator_without_a_job(linear: Any, columns: dict[str, np.ndarray])
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("number_03", lambda values: values[:, None].repeat(2, 1), "expected one value, found 2"),
+        ("number_03", lambda values: values[:, None].repeat(2, 1), "expected one value, found 2 values"),
         ("number_03", lambda values: ["text"] * ROWS, "expected float32, found text that is not a number"),
         ("number_03", lambda values: values > 0, "expected float32, found bool"),
         ("count_1", lambda values: values + 0.5, "expected int64, found a number with a fraction"),
@@ -157,7 +160,7 @@ def test_later_calls_are_held_to_the_first(
 ) -> None:
     with Scorer(linear) as scorer:
         first = scorer.score(columns)
-        with pytest.raises(ValueError) as refused:
+        with pytest.raises(BadRows) as refused:
             scorer.score({**columns, name: change(columns[name])})
         assert str(refused.value) == f"row 0: feature {name!r}: {reason} (and {ROWS - 1} more)"
         with pytest.raises(ValueError, match=f"^features: {name!r} is missing; there are: "):
@@ -166,7 +169,11 @@ def test_later_calls_are_held_to_the_first(
 
 
 def test_bad_rows_are_named_and_the_others_can_be_had(linear: Any, columns: dict[str, np.ndarray]) -> None:
-    bad: dict[str, Any] = {**columns, "number_00": columns["number_00"].tolist(), "count_2": columns["count_2"].tolist()}
+    bad: dict[str, Any] = {
+        **columns,
+        "number_00": columns["number_00"].tolist(),
+        "count_2": columns["count_2"].tolist(),
+    }
     bad["count_2"][4] = 1.5
     bad["number_00"][7] = float("nan")  # a value that the model takes, but its score is no number
     bad["number_00"][9] = None
@@ -200,8 +207,22 @@ def test_all_rows_bad(linear: Any, columns: dict[str, np.ndarray]) -> None:
     assert rejected["_row"].to_pylist() == list(range(ROWS))
 
 
+def test_what_holds_no_columns(linear: Any, columns: dict[str, np.ndarray]) -> None:
+    array = np.zeros((ROWS, 2), np.float32)
+    message = "^features: expected a dict of arrays, a DataFrame, a RecordBatch or a Table, got ndarray$"
+    with Scorer(linear) as scorer:
+        with pytest.raises(ValueError, match=message):
+            scorer.score(array)
+        scorer.score(columns)
+        with pytest.raises(ValueError, match=message):
+            scorer.score(array)
+
+
 def test_on_bad_row_is_one_of_two(linear: Any, columns: dict[str, np.ndarray]) -> None:
-    with Scorer(linear) as scorer, pytest.raises(ValueError, match="on_bad_row: expected 'raise' or 'reject', got 'skip'"):
+    with (
+        Scorer(linear) as scorer,
+        pytest.raises(ValueError, match="on_bad_row: expected 'raise' or 'reject', got 'skip'"),
+    ):
         scorer.score(columns, on_bad_row="skip")
 
 
@@ -214,14 +235,19 @@ def test_scores_that_are_not_finite_are_kept_where_the_job_keeps_them(
         first, second = scorer.score(features)["predictions"].to_pylist()
     assert np.isnan(first).all()
     assert np.isfinite(second).all()
-    with Scorer.from_config(job) as scorer, pytest.raises(BadRows, match="^row 0: prediction 'predictions' is not finite$"):
+    with (
+        Scorer.from_config(job) as scorer,
+        pytest.raises(BadRows, match=r"^row 0: prediction 'predictions' is not finite$"),
+    ):
         scorer.score(features)
 
 
 def test_eight_threads_at_once(linear: Any) -> None:
     columns = linear_model.make_columns(800)
     slices = [slice(100 * index, 100 * index + 100) for index in range(8)]
-    with Scorer(linear, features={name: Feature(name, **entry) for name, entry in linear_model.FEATURES.items()}) as scorer:
+    with Scorer(
+        linear, features={name: Feature(name, **entry) for name, entry in linear_model.FEATURES.items()}
+    ) as scorer:
 
         def work(rows: slice) -> list[pa.Table]:
             return [scorer.score({name: values[rows] for name, values in columns.items()}) for _ in range(20)]
@@ -279,7 +305,7 @@ def test_transform_is_a_folder(tmp_path: Path) -> None:
     for folder in (str(tmp_path / "transform"), tmp_path / "transform"):
         with Scorer(estimator, transform=folder) as scorer:
             assert_scores(scorer.score({"celsius": celsius}), expected)
-            with pytest.raises(ValueError, match="^features: 'celsius' is missing; there are: 'x'$"):
+            with pytest.raises(ValueError, match=r"^features: 'celsius' is missing; there are: 'x'$"):
                 scorer.score({"x": celsius})
 
 
@@ -306,11 +332,11 @@ def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (6, 6),
         (Best("loss", "min"), 3),
         (Best("loss", "max"), 6),
-        (pipeline.job.Best(metric="loss", mode="min"), 3),
+        (np.int64(3), 3),
         ("model.ckpt-3", 3),
         (Path("model.ckpt-3"), 3),
     ],
-    ids=["latest", "step", "last step", "best", "worst", "best of a job", "path", "Path"],
+    ids=["latest", "step", "last step", "best", "worst", "step of numpy", "path", "Path"],
 )
 def test_choice_of_the_checkpoint(choice: Any, step: int, two_checkpoints: Any, columns: dict[str, np.ndarray]) -> None:
     folder = Path(two_checkpoints.model_dir)
@@ -330,10 +356,11 @@ def test_choice_of_the_checkpoint(choice: Any, step: int, two_checkpoints: Any, 
     [
         (4, "there is no checkpoint of step 4 in .*; there are steps 0, 3, 6: set model.checkpoint to one of them"),
         ("lost/model.ckpt-4", "there is no checkpoint at lost/model.ckpt-4"),
-        (None, "checkpoint: expected .*, got NoneType"),
-        (3.0, "checkpoint: expected .*, got float"),
+        (None, f"{EXPECTED_CHOICE}, got builtins.NoneType"),
+        (3.0, f"{EXPECTED_CHOICE}, got builtins.float"),
+        (pipeline.job.Best(metric="loss", mode="min"), f"{EXPECTED_CHOICE}, got pipeline.job.Best"),
     ],
-    ids=["step", "path", "None", "float"],
+    ids=["step", "path", "None", "float", "Best of a job file"],
 )
 def test_a_checkpoint_that_is_not_there(choice: Any, message: str, two_checkpoints: Any) -> None:
     with pytest.raises(ModelError, match=f"^{message}"):

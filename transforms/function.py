@@ -7,7 +7,17 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.features import Feature, FeatureSpec
-from transforms.attach import SCOPE, Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
+from transforms.attach import (
+    SCOPE,
+    Attached,
+    Output,
+    attach,
+    call_as_mapped,
+    checked_features,
+    checked_outputs,
+    no_rows,
+    output_spec,
+)
 from transforms.fingerprint import source_fingerprint
 
 
@@ -62,7 +72,11 @@ class FunctionTransform:
         autograph = tf.__internal__.autograph
         function = autograph.tf_convert(self._function, autograph.control_status_ctx())
         tensors = checked_features(features, self.raw_spec, self._place)
-        return attach(lambda given: checked_outputs(function(given), given, self._place), tensors, scope)
+
+        def call(given: dict[str, Any]) -> dict[str, Any]:
+            return checked_outputs(function(given), given, self._place)
+
+        return attach(lambda given: call_as_mapped(call, given), tensors, scope)
 
 
 def from_function(

@@ -2,7 +2,7 @@
 
 python -m examples.digits.train --work work/digits
 
-WORK/model             checkpoints, and under eval the evaluation's metrics
+WORK/model             checkpoints, under eval the evaluation's metrics, under record what scoring replays before it starts
 WORK/shards            the held-out images as TFRecord, without labels
 WORK/labels.csv        their labels
 WORK/evaluation.json   accuracy of the checkpoint on them, by Estimator.evaluate; written last
@@ -20,6 +20,7 @@ import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist, so it stan
 
 import tensorflow as tf
 
+import transforms
 from examples.digits import data
 from examples.digits.model import build_estimator
 
@@ -46,6 +47,7 @@ def train(work: Path, steps: int = 1500, seed: int = 1) -> dict[str, Any]:
     estimator = build_estimator(str(work / "model"), PARAMS, config)
     estimator.train(partial(data.input_fn, training, batch_size=64, epochs=None, seed=seed), max_steps=steps)
     metrics = estimator.evaluate(partial(data.input_fn, held_out, batch_size=256))
+    transforms.record(estimator, {"input_tensor": training.pixels})
 
     evaluation = {
         "checkpoint": Path(estimator.latest_checkpoint()).name,

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Makes trips, fits the transform, trains, records, scores, and compares the scores with the trainer's evaluation.
+# All it makes is in .venv and work/tabular; what is there from an earlier run is replaced.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. scripts/environment.sh
+
+find_python 3.11 3.12 # tensorflow-transform has wheels for these
+make_environment .venv 2.21 examples,fit
+
+rm -rf work/tabular
+.venv/bin/python -m examples.tabular.data --work work/tabular
+.venv/bin/estimator-score fit --config configs/tabular_fit.yaml
+.venv/bin/python -m examples.tabular.train --work work/tabular
+.venv/bin/estimator-score score --config configs/tabular.yaml
+.venv/bin/python -m examples.tabular.evaluate --work work/tabular

@@ -1,0 +1,33 @@
+"""The command `fit`: a job file to a transform."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import transforms
+from pipeline.code import add_user_code, resolve
+from pipeline.fit_job import FitJob
+from transforms.fit import require_fit
+
+
+def fit(job: FitJob, beam_arguments: Sequence[str] = ()) -> str:
+    """Fit the transform of a job file, and return what to tell of it.
+
+    Raises:
+      ScoringError: as `transforms.fit` has it, or a reference that cannot be imported.
+    """
+    require_fit()  # before the user's module is imported, which needs it too
+    add_user_code(job.code)
+    features = job.features if isinstance(job.features, dict) else resolve(job.features, "features")()
+    preprocessing_fn = resolve(job.transform.function, "transform.function")
+    started = time.monotonic()
+    transform = transforms.fit(preprocessing_fn, job.input, features, job.transform.path, beam_arguments)
+    lines = {
+        "transform": transform.path,
+        "takes": ", ".join(transform.raw_spec),
+        "gives": ", ".join(transform.output_spec),
+        "fingerprint": transform.fingerprint,
+        "seconds": f"{time.monotonic() - started:.1f}",
+    }
+    return "\n".join(f"{name:<12}{value}" for name, value in lines.items())

@@ -1,0 +1,451 @@
+"""Each stage alone in a pipeline, then all of them: what flows, what is counted, and what a retry does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pipeline.tf_estimator  # makes tf.estimator exist
+
+import apache_beam as beam
+import linear_model
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from apache_beam.metrics import MetricsFilter
+from apache_beam.metrics.metric import Lineage
+from apache_beam.testing.util import assert_that, equal_to, is_empty
+
+import pipeline.run
+from pipeline import BatchRows, Predict, ReadPlan, ReadShards, WriteParts, predict_input_fn, stages
+from pipeline.features import Feature
+from pipeline.graph import build
+from pipeline.job import Batch, Input
+from pipeline.job_file import load_job
+from pipeline.launch import Prepared, prepare
+from pipeline.manifest import read_manifest
+from pipeline.plan import Plan, match_shards, part_key, write_plan
+from pipeline.publish import Limits, Verdict, read_verdict, write_verdict
+from pipeline.rows import RECORD, ROW, Columns, Part, PartBatch, Rejected, Shard, ShardEnd
+from pipeline.scoring import close_scorers
+from pipeline.write import PartWriter, find_result, read_result
+
+TESTS = Path(__file__).parent
+SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field(ROW, pa.int64())])
+
+
+def a_part(index: int = 0, path: str = "in/shard.csv") -> Part:
+    return Part(index, f"key{index}", Shard(path, 10, 1.5))
+
+
+def in_order(batches: Sequence[PartBatch]) -> beam.PTransform:
+    """The batches, one after the other in one bundle, as a stage before gives them."""
+    return beam.Create([list(batches)]) | beam.FlatMap(lambda some: some).with_output_types(PartBatch)
+
+
+def fails(transform: Callable[[beam.Pipeline], Any], message: str) -> None:
+    """Run a pipeline that fails with this error. The runner puts the error of a stage into the text of its own."""
+    p = beam.Pipeline("FnApiRunner")
+    transform(p)
+    with pytest.raises(Exception, match=re.escape(message)):
+        p.run()
+
+
+# The plan
+
+
+def a_plan(parts: int, run_id: str = "run1") -> Plan:
+    return Plan(run_id, None, "stages", "2026-11-22T03:00:00Z", tuple(map(a_part, range(parts))), "csv", SCHEMA)
+
+
+def write_part(output: str, part: Part, run_id: str = "run1", attempt: str = "a1", state: str = "done") -> None:
+    rows = pa.record_batch([pa.array([0.5], pa.float32()), pa.array([0], pa.int64())], schema=SCHEMA)
+    PartWriter(output, part, SCHEMA, "csv", attempt, run_id).write(PartBatch(part, 0, rows, last=ShardEnd(1, state)))
+
+
+def test_read_plan_gives_the_parts_that_have_no_result(tmp_path: Path) -> None:
+    plan = a_plan(4)
+    write_plan(str(tmp_path), plan)
+    write_part(str(tmp_path), plan.parts[1])
+    write_part(str(tmp_path), plan.parts[2], state="tail_lost")  # it has to be read again: its shard may be mended
+    with beam.Pipeline("FnApiRunner") as p:
+        assert_that(p | ReadPlan(str(tmp_path)), equal_to([plan.parts[0], plan.parts[2], plan.parts[3]]))
+
+
+def test_read_plan_of_a_run_that_is_done(tmp_path: Path) -> None:
+    plan = a_plan(1)
+    write_plan(str(tmp_path), plan)
+    write_part(str(tmp_path), plan.parts[0])
+    with beam.Pipeline("FnApiRunner") as p:
+        assert_that(p | ReadPlan(str(tmp_path)), is_empty())
+
+
+def test_a_verdict_that_is_there_is_raised_at_once(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    write_plan(output, a_plan(1))
+    write_verdict(output, 6, "the checkpoint is of another model")
+    fails(lambda p: p | ReadPlan(output), "the checkpoint is of another model")
+    assert read_verdict(output) == Verdict(6, "the checkpoint is of another model")
+
+
+# Shards
+
+COLUMNS = Columns({"x": Feature("x", "float32")})
+CSV = Input(pattern=["in/*.csv"], format="csv")
+
+
+def test_read_shards_gives_rows_in_order_and_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "shard.csv"
+    path.write_text("x\n" + "".join(f"{row}.5\n" for row in range(5)) + "text\n6.5\n")
+    part = a_part(path=str(path))
+
+    def check(batches: list[PartBatch]) -> None:
+        assert [batch.part for batch in batches] == [part] * 4
+        assert [batch.sequence for batch in batches] == [0, 1, 2, 3]
+        rows = [row for batch in batches[:-1] for row in batch.rows.select([ROW, "feature:x"]).to_pylist()]
+        assert rows == [{ROW: row, "feature:x": row + 0.5} for row in (0, 1, 2, 3, 4, 6)]
+        rejected = Rejected(5, "read", "feature 'x': expected float32, found text that is not a number", b"text")
+        assert [batch.rejected for batch in batches] == [(), (rejected,), (), ()]
+        assert [batch.present for batch in batches] == [{"x": 3}, {"x": 3}, {"x": 1}, {}]
+        assert [batch.last for batch in batches] == [None, None, None, ShardEnd(7)]
+
+    with beam.Pipeline("FnApiRunner") as p:
+        assert_that(p | beam.Create([part]) | ReadShards(CSV, COLUMNS, Batch(rows=3)), check)
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "state", "reason"),
+    [
+        ('x\n0.5\n1.5\n2.5\n"3.5', 3, "tail_lost", "row 3: the file ends inside a quoted field"),
+        ("y\n0.5\n", 0, "unreadable", "'x'"),
+        (None, 0, "unreadable", "the file cannot be opened (FileNotFoundError)"),
+    ],
+    ids=["lost tail", "lost column", "lost file"],
+)
+def test_read_shards_of_a_broken_shard(content: str | None, rows: int, state: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "shard.csv"
+    if content is not None:
+        path.write_text(content)
+
+    def check(batches: list[PartBatch]) -> None:
+        assert [row for batch in batches[:-1] for row in batch.rows.column(ROW).to_pylist()] == list(range(rows))
+        (end,) = (batch.last for batch in batches if batch.last)
+        assert batches[-1].last == end
+        assert (end.read, end.state) == (rows, state)
+        assert reason in end.reason
+
+    p = beam.Pipeline("FnApiRunner")
+    assert_that(p | beam.Create([a_part(path=str(path))]) | ReadShards(CSV, COLUMNS, Batch(rows=2)), check)
+    result = p.run()
+    assert counters(result)["shards-broken"] == 1
+    assert counters(result).get("rows-read", 0) == rows
+
+
+# Batches
+
+REJECTED = Rejected(99, "read", "feature 'x': missing", None)
+
+
+def chunks(part: Part, sizes: Sequence[int]) -> list[PartBatch]:
+    """Rows numbered from 0 in chunks of these sizes; each chunk has a rejected row and a count as well."""
+    batches, start = [], 0
+    for sequence, size in enumerate(sizes):
+        numbers = pa.array(range(start, start + size), pa.int64())
+        rows = pa.record_batch([numbers, numbers.cast(pa.float32())], [ROW, "feature:x"])
+        batches.append(PartBatch(part, sequence, rows, (REJECTED,), present={"x": size}))
+        start += size
+    return [*batches, PartBatch(part, len(sizes), pa.record_batch([], []), last=ShardEnd(start + len(sizes)))]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[23], [1] * 23, [7, 7, 7, 2], [20, 3], [3, 20], [0, 23], []],
+    ids=["whole", "singly", "as wanted", "large first", "large last", "empty chunk", "no rows"],
+)
+def test_batches_do_not_depend_on_chunks(sizes: list[int]) -> None:
+    parts = [a_part(0, "in/a.csv"), a_part(1, "in/b.csv")]
+    total = sum(sizes)
+
+    def check(batches: list[PartBatch]) -> None:
+        for part in parts:
+            own = [batch for batch in batches if batch.part == part]
+            assert [batch.sequence for batch in own] == list(range(len(own)))
+            full = [batch.rows.column(ROW).to_pylist() for batch in own if batch.rows.num_rows]
+            assert full == [list(range(start, min(start + 7, total))) for start in range(0, total, 7)]
+            assert sum((batch.rejected for batch in own), ()) == (REJECTED,) * len(sizes)
+            assert sum(batch.present.get("x", 0) for batch in own) == total
+            assert [batch.last for batch in own] == [None] * (len(own) - 1) + [ShardEnd(total + len(sizes))]
+
+    with beam.Pipeline("FnApiRunner") as p:
+        batches = [batch for part in parts for batch in chunks(part, sizes)]
+        assert_that(p | in_order(batches) | BatchRows(Batch(rows=7)), check)
+
+
+def test_batches_are_bounded_by_bytes() -> None:
+    part = a_part()
+    rows = pa.record_batch([pa.array(range(10), pa.int64()), pa.array([b"x" * 30] * 10)], [ROW, RECORD])
+
+    def check(batches: list[PartBatch]) -> None:
+        assert [batch.rows.num_rows for batch in batches] == [3, 3, 3, 1, 0]
+
+    with beam.Pipeline("FnApiRunner") as p:
+        read = [PartBatch(part, 0, rows), PartBatch(part, 1, pa.record_batch([], []), last=ShardEnd(10))]
+        assert_that(p | in_order(read) | BatchRows(Batch(rows=100, bytes=100)), check)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (chunks(a_part(0), [3])[:1], "in/shard.csv: its last batch did not arrive in the bundle of the others"),
+        (
+            chunks(a_part(0), [3])[:1] + chunks(a_part(1, "in/b.csv"), [3]),
+            "in/shard.csv: its last batch did not come before those of the next part",
+        ),
+    ],
+    ids=["lost", "mixed"],
+)
+def test_batches_of_a_part_that_do_not_come_together_are_refused(batches: list[PartBatch], message: str) -> None:
+    fails(lambda p: p | in_order(batches) | BatchRows(Batch(rows=7)), message)
+
+
+# Predictions
+
+
+@pytest.fixture
+def job(linear_model_dir: str, tmp_path: Path) -> Iterator[Path]:
+    """A job over three shards of 10, 20 and 5 rows in batches of 8; record 13 of the second is no tf.Example."""
+    for name, size in (("a", 10), ("b", 20), ("c", 5)):
+        records = linear_model.to_examples(linear_model.make_columns(size, seed=size))
+        if size == 20:
+            records[13] = b"\xff\xffno example"
+        with tf.io.TFRecordWriter(str(tmp_path / f"{name}.tfrecord")) as writer:
+            for record in records:
+                writer.write(record)
+    settings = {
+        "name": "stages",
+        "code": [str(TESTS / "linear_model.py")],
+        "input": {"pattern": str(tmp_path / "*.tfrecord")},
+        "features": linear_model.FEATURES,
+        "model": {**linear_model.MODEL, "model_dir": linear_model_dir},
+        "batch": {"rows": 8},
+        "output": {"path": str(tmp_path / "out")},
+        "errors": {"max_bad_rows": 1},
+    }
+    path = tmp_path / "job.yaml"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    yield path
+    close_scorers()
+
+
+def prepared_plan(path: Path) -> tuple[Prepared, Plan]:
+    job = load_job(str(path), None, [])
+    shards = match_shards(job.input)
+    prepared = prepare(job, shards)
+    parts = tuple(Part(index, part_key(shard, prepared.spec.key), shard) for index, shard in enumerate(shards))
+    features = tuple(prepared.spec.columns.features)
+    plan = Plan("run1", None, job.name, "2026-11-22T03:00:00Z", parts, "tfrecord", prepared.schema, features)
+    write_plan(job.output.path, plan)
+    return prepared, plan
+
+
+def predict(p: beam.Pipeline, prepared: Prepared, parts: Sequence[Part]) -> beam.PCollection[PartBatch]:
+    job = prepared.spec.job
+    read = p | beam.Create(list(parts)) | ReadShards(job.input, prepared.spec.columns, job.batch)
+    return read | BatchRows(job.batch) | Predict(prepared.spec, job.output.path)
+
+
+def expected_scores(model_dir: str, size: int) -> list[float]:
+    """By `Estimator.predict`, at the batch boundaries of the job."""
+    estimator = linear_model.build_estimator(model_dir)
+    columns = linear_model.make_columns(size, seed=size)
+    return [row["score"].item() for row in estimator.predict(predict_input_fn(columns, 8))]
+
+
+def test_predict(job: Path, linear_model_dir: str) -> None:
+    prepared, plan = prepared_plan(job)
+    scores = expected_scores(linear_model_dir, 10)
+
+    def check(batches: list[PartBatch]) -> None:
+        assert [batch.rows.num_rows for batch in batches] == [8, 2, 0]
+        assert {batch.rows.schema for batch in batches} == {prepared_schema}
+        table = pa.Table.from_batches([batch.rows for batch in batches])
+        assert table.column_names == ["score", "positive", "_shard", ROW]
+        assert table["score"].to_pylist() == scores
+        assert table["_shard"].to_pylist() == [shard] * 10
+        assert table[ROW].to_pylist() == list(range(10))
+        assert sum(batch.present.get("number_00", 0) for batch in batches) == 10
+        assert batches[-1].last == ShardEnd(10)
+
+    prepared_schema, shard = prepared.schema, plan.parts[0].shard.path
+    with beam.Pipeline("FnApiRunner") as p:
+        assert_that(predict(p, prepared, plan.parts[:1]), check)
+
+
+def test_predict_builds_the_model_where_launch_did_not(job: Path) -> None:
+    prepared, plan = prepared_plan(job)
+    close_scorers()  # as in a worker, a process that did not launch
+    p = beam.Pipeline("FnApiRunner")
+    predict(p, prepared, plan.parts)
+    result = p.run()
+    assert counters(result)["num_inferences"] == 35
+    assert distributions(result)["load_model_latency_milli_secs"].count == 1
+
+
+def test_a_part_that_is_scored_twice_is_published_once(job: Path, linear_model_dir: str) -> None:
+    prepared, plan = prepared_plan(job)
+    output = prepared.spec.job.output.path
+    for _ in range(2):  # a runner retries a bundle whose result it lost
+        with beam.Pipeline("FnApiRunner") as p:
+            written = predict(p, prepared, plan.parts) | WriteParts(output, prepared.schema, "tfrecord", "run1")
+            assert_that(written, equal_to([0, 1, 2]))
+    results = [read_result(output, part) for part in plan.parts]
+    assert [(result.scored, result.rejected) for result in results if result] == [(10, 0), (19, 1), (5, 0)]
+
+    assert stages._publish(3, output, "run1", Limits(max_bad_rows=1)) == 3
+    tables = [pq.read_table(path) for path in sorted(Path(output).glob("part-*.parquet"))]
+    assert [table.num_rows for table in tables] == [10, 19, 5]
+    assert tables[2]["score"].to_pylist() == expected_scores(linear_model_dir, 5)
+
+
+def test_publish_that_is_retried_is_harmless(tmp_path: Path) -> None:
+    output, plan = str(tmp_path), a_plan(2)
+    write_plan(output, plan)
+    for part in plan.parts:
+        write_part(output, part)
+    found = []
+    for _ in range(2):
+        assert stages._publish(2, output, "run1", Limits()) == 2
+        found.append({path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    assert found[0] == found[1]
+    assert sorted(found[0]) == [
+        "_SUCCESS",
+        "_manifest.json",
+        "part-00000-of-00002.parquet",
+        "part-00001-of-00002.parquet",
+    ]
+
+
+def test_publish_that_is_retried_after_success_leaves_nothing_temporary(tmp_path: Path) -> None:
+    output, plan = str(tmp_path), a_plan(1)
+    write_plan(output, plan)
+    write_part(output, plan.parts[0])
+    stages._publish(1, output, "run1", Limits())
+    write_plan(output, plan)  # killed between _SUCCESS and the end
+    stages._publish(1, output, "run1", Limits())
+    assert not (tmp_path / "_temporary").exists()
+
+
+def test_publish_raises_the_verdict_that_is_there(tmp_path: Path) -> None:
+    output, plan = str(tmp_path), a_plan(1)
+    write_plan(output, plan)
+    write_part(output, plan.parts[0])
+    write_verdict(output, 4, "too many bad rows")
+    with pytest.raises(stages.VerdictError, match="too many bad rows") as raised:
+        stages._publish(1, output, "run1", Limits())
+    assert raised.value.exit_code == 4
+    assert not (tmp_path / "_SUCCESS").exists()
+
+
+# Writing
+
+
+def scored(part: Part, sequence: int, numbers: Sequence[int], last: ShardEnd | None = None) -> PartBatch:
+    arrays = [pa.array([number / 2 for number in numbers], pa.float32()), pa.array(numbers, pa.int64())]
+    return PartBatch(part, sequence, pa.record_batch(arrays, schema=SCHEMA), last=last)
+
+
+def test_write_parts(tmp_path: Path) -> None:
+    parts = [a_part(0, "in/a.csv"), a_part(1, "in/b.csv")]
+    batches = [scored(parts[0], 0, [0, 1]), scored(parts[0], 1, [2], ShardEnd(3)), scored(parts[1], 0, [], ShardEnd(0))]
+    with beam.Pipeline("FnApiRunner") as p:
+        assert_that(p | in_order(batches) | WriteParts(str(tmp_path), SCHEMA, "csv", "run1"), equal_to([0, 1]))
+    results = [find_result(str(tmp_path), part) for part in parts]
+    assert [(result.read, result.scored) for result in results if result] == [(3, 3), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([scored(a_part(), 0, [0]), scored(a_part(), 2, [2], ShardEnd(2))], "expected batch 1, got batch 2"),
+        ([scored(a_part(), 1, [0], ShardEnd(1))], "expected batch 0, got batch 1"),
+        ([scored(a_part(), 0, [0], ShardEnd(2))], "2 rows were read, but 1 scored and 0 rejected"),
+        ([scored(a_part(), 0, [0]), scored(a_part(1), 1, [0], ShardEnd(1))], "got a batch of part 1 (in/shard.csv)"),
+        ([scored(a_part(), 0, [0])], "ended after 1 batches, and the last one never came"),
+    ],
+    ids=["gap", "lost beginning", "lost row", "other part", "lost end"],
+)
+def test_write_parts_refuses_a_part_that_is_not_whole(batches: list[PartBatch], message: str, tmp_path: Path) -> None:
+    output = str(tmp_path)
+    message = f"part 0 (in/shard.csv): {message}"
+    fails(lambda p: p | in_order(batches) | WriteParts(output, SCHEMA, "csv", "run1"), message)
+    assert read_verdict(output) == Verdict(5, message)
+    assert find_result(output, a_part()) is None
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+# All of them
+
+
+def counters(result: Any) -> dict[str, int]:
+    metrics = result.metrics().query(MetricsFilter().with_namespace("estimator"))["counters"]
+    return {metric.key.metric.name: metric.committed for metric in metrics}
+
+
+def distributions(result: Any) -> dict[str, Any]:
+    metrics = result.metrics().query(MetricsFilter().with_namespace("estimator"))["distributions"]
+    return {metric.key.metric.name: metric.committed for metric in metrics}
+
+
+def test_metrics_and_lineage_of_a_run(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+
+    def run_pipeline(run: Any, options: Any) -> None:
+        p = beam.Pipeline(options=options)
+        build(p, run)
+        results.append(p.run())
+
+    monkeypatch.setattr(pipeline.run, "run_pipeline", run_pipeline)
+    report = pipeline.run.score(load_job(str(job), None, []), quiet=True)
+    assert report.rows == {"read": 35, "scored": 34, "rejected": 1}
+
+    (result,) = results
+    counted = {"rows-read": 35, "rows-scored": 34, "rows-rejected": 1, "num_inferences": 35}
+    assert counters(result) == counted
+    sizes = distributions(result)["inference_request_batch_size"]  # 8 and 2, 8, 8 and 4, 5
+    assert (sizes.count, sizes.sum, sizes.min, sizes.max) == (6, 35, 2, 8)
+    assert distributions(result)["inference_batch_latency_micro_secs"].count == 6
+    assert distributions(result)["inference_request_batch_byte_size"].sum > sum(
+        len(record) for record in linear_model.to_examples(linear_model.make_columns(10, seed=10))
+    )
+
+    folder, manifest = job.parent, read_manifest(str(job.parent / "out"))
+    assert manifest
+    source, sink = (Lineage.query(result.metrics(), way) for way in (Lineage.SOURCE, Lineage.SINK))
+    assert files_of(source) == {str(folder / f"{name}.tfrecord") for name in "abc"}
+    assert files_of(sink) == {str(folder / "out" / file["path"]) for file in manifest["files"]}
+
+
+def files_of(lineage: set[str]) -> set[str]:
+    """Beam writes filesystem:localhost.PATH, and quotes a segment that holds more than letters, digits and the like."""
+    return {name.partition("localhost.")[2].replace("`", "") for name in lineage}
+
+
+def test_a_run_with_nothing_left_to_score_publishes(job: Path) -> None:
+    prepared, plan = prepared_plan(job)
+    output = prepared.spec.job.output.path
+    with beam.Pipeline("FnApiRunner") as p:
+        _ = predict(p, prepared, plan.parts) | WriteParts(output, prepared.schema, "tfrecord", "run1")
+    run = pipeline.run.Run("run1", prepared.spec, prepared.schema, Limits(max_bad_rows=1))
+    p = beam.Pipeline("FnApiRunner")
+    build(p, run)
+    result = p.run()
+    assert "num_inferences" not in counters(result)
+    manifest = read_manifest(output)
+    assert manifest
+    assert manifest["rows"] == {"read": 35, "scored": 34, "rejected": 1}
+    assert np.isfinite(pq.read_table(Path(output) / "part-00001-of-00003.parquet")["score"].to_numpy()).all()
