@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.code_errors import explain_user_error
 from pipeline.errors import JobError, ScoringError
-from pipeline.job_messages import did_you_mean
+from pipeline.job.messages import did_you_mean
 
 __all__ = ["add_user_code", "call_with_known_arguments", "explain_user_error", "resolve", "source_files"]
 

@@ -158,7 +158,7 @@ def _count(text: str) -> int:
 
 
 def _load_job(known: argparse.Namespace) -> Job:
-    from pipeline.job_file import load_job
+    from pipeline.job.file import load_job
 
     job = load_job(known.config, known.run_date, known.set)
     quiet_libraries()
@@ -214,7 +214,7 @@ def _explain(known: argparse.Namespace, _: list[str]) -> int:
 
 def _record(known: argparse.Namespace, _: list[str]) -> int:
     job = _load_job(known)
-    from pipeline.make_record import make_record
+    from pipeline.record.make import make_record
 
     on = [name.strip() for name in known.on.split(",")] if known.on else []
     print(make_record(job, known.rows, known.against, on))
@@ -222,7 +222,7 @@ def _record(known: argparse.Namespace, _: list[str]) -> int:
 
 
 def _fit(known: argparse.Namespace, beam_arguments: list[str]) -> int:
-    from pipeline.job_file import load_fit_job
+    from pipeline.job.file import load_fit_job
 
     job = load_fit_job(known.config, known.run_date, known.set)
     quiet_libraries()
@@ -242,7 +242,7 @@ def _inspect(known: argparse.Namespace, _: list[str]) -> int:
 
 def _compare(known: argparse.Namespace, _: list[str]) -> int:
     from pipeline.compare import compare, key_columns, renamed_columns
-    from pipeline.compare_report import check_report, write_report
+    from pipeline.compare.report import check_report, write_report
 
     if known.report is not None:
         check_report(known.report)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import transforms
 from pipeline.code import add_user_code, resolve
@@ -20,7 +22,8 @@ def fit(job: FitJob, beam_arguments: Sequence[str] = ()) -> str:
     require_fit()  # before the user's module is imported, which needs it too
     add_user_code(job.code)
     features = job.features if isinstance(job.features, dict) else resolve(job.features, "features")()
-    preprocessing_fn = resolve(job.transform.function, "transform.function")
+    resolve(job.transform.function, "transform.function")
+    preprocessing_fn = _PreprocessingFn(tuple(job.code), job.transform.function)
     started = time.monotonic()
     transform = transforms.fit(preprocessing_fn, job.input, features, job.transform.path, beam_arguments)
     lines = {
@@ -31,3 +34,15 @@ def fit(job: FitJob, beam_arguments: Sequence[str] = ()) -> str:
         "seconds": f"{time.monotonic() - started:.1f}",
     }
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
+
+
+@dataclass(frozen=True)
+class _PreprocessingFn:
+    """The user's function; workers trace it too, and find it again by its reference."""
+
+    code: Sequence[str]
+    reference: str
+
+    def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
+        add_user_code(self.code)
+        return resolve(self.reference, "transform.function")(inputs)

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.job import Features, Input, Reference
-from pipeline.job_messages import KeyPath, MistakesError
-from pipeline.job_values import Section, Text, one_or_more
+from pipeline.job.messages import KeyPath, MistakesError
+from pipeline.job.values import Section, Text, one_or_more
 from transforms.fit import unfit
 
 

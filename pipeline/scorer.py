@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.job import Job
-    from pipeline.job_values import PassThroughColumn
+    from pipeline.job.values import PassThroughColumn
 
     Features: TypeAlias = Mapping[str, Any] | pd.DataFrame | pa.RecordBatch | pa.Table
 
@@ -88,7 +88,7 @@ class Scorer:
         """
         from pipeline.code import add_user_code
         from pipeline.estimator import load_estimator
-        from pipeline.job_file import load_job
+        from pipeline.job.file import load_job
         from pipeline.launch import load_features, resolve_checkpoint
 
         job = load_job(path, run_date, overrides)

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import commands, compare_sides
+from pipeline import commands
 from pipeline.compare import TOLERANCE, compare, key_columns, renamed_columns
-from pipeline.compare_result import Comparison
-from pipeline.compare_values import Differences, Tolerance
+from pipeline.compare import sides as compare_sides
+from pipeline.compare.result import Comparison
+from pipeline.compare.values import Differences, Tolerance
 from pipeline.errors import InputError, JobError, ScoringError
 
 ROWS = 300
@@ -630,7 +631,7 @@ def test_report_as_html_holds_its_plots_and_nothing_of_other_sites(write: Write,
 def test_html_without_matplotlib_says_what_to_install(
     write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.compare_report.find_spec", lambda name: None)
+    monkeypatch.setattr("pipeline.compare.report.find_spec", lambda name: None)
     new = write("new", scores())
 
     assert commands.main(["compare", new, new, "--on", "trip_id", "--report", "x.html"]) == 2

@@ -28,11 +28,12 @@ import tensorflow as tf  # isort: skip
 
 from test_files import new_folder
 
-from pipeline import files, inspect_shard
+from pipeline import files
 from pipeline.commands import main
 from pipeline.errors import InputError, JobError, ModelError, OutputError
 from pipeline.features import Feature
 from pipeline.inspect import inspect
+from pipeline.inspect import shard as inspect_shard
 from pipeline.job import Job
 from pipeline.plan import Plan, write_plan
 from pipeline.publish import Limits, publish

@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.job import Best, Job, PassThroughColumn, PredictionKey
-from pipeline.job_file import load_job
-from pipeline.job_values import format_of
+from pipeline.job.file import load_job
+from pipeline.job.values import format_of
 
 BASE = """\
 name: taxi
@@ -494,7 +494,7 @@ def test_a_bad_file_is_refused_without_heavy_imports():
         """
         import sys
         from pipeline.errors import JobError
-        from pipeline.job_file import load_job
+        from pipeline.job.file import load_job
         try:
             load_job("job.yaml")
         except JobError as error:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import JobError, ModelError
-from pipeline.job_values import PredictionKey
+from pipeline.job.values import PredictionKey
 from pipeline.outputs import OutputColumn, PredictionSpec, check_names, output_columns, to_arrow
 
 PROBABILITIES = PredictionSpec("probabilities", "float32", (3,), "probabilities")

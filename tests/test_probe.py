@@ -1,10 +1,11 @@
 """A model that looks at its neighbours in the batch, or at chance, is refused; honest ones are not."""
 
+import pipeline.tf_estimator  # noqa: F401  first of all
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-import pipeline.tf_estimator  # noqa: F401  first of all
 import tensorflow.compat.v1 as tf  # isort: skip
 
 from pipeline.checkpoint import resolve

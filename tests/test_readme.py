@@ -18,8 +18,8 @@ import pipeline
 from pipeline import commands, errors
 from pipeline.errors import JobError
 from pipeline.job import Batch, Csv, Errors, Input, Job, Model, Output, Transform
-from pipeline.job_file import load_job
-from pipeline.job_values import FeatureEntry
+from pipeline.job.file import load_job
+from pipeline.job.values import FeatureEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -29,8 +29,8 @@ import transforms
 from pipeline import checkpoint as checkpoints
 from pipeline.commands import main
 from pipeline.errors import BadRows, ModelError
-from pipeline.record_difference import different_rows, largest_difference, table
-from pipeline.record_file import read_record
+from pipeline.record.difference import different_rows, largest_difference, table
+from pipeline.record.file import read_record
 
 TESTS = Path(__file__).parent
 ROWS = record_model.make_rows(130, seed=3)
@@ -435,7 +435,10 @@ def known(model_dir_of: Callable[[Kind], str], tmp_path: Path) -> dict[str, Any]
     kind = KINDS["string_classes"]
     job = zoo_job(tmp_path, kind, model_dir_of(kind), "parquet")
     folder = job["model"].pop("record")
-    job["output"] |= {"passthrough": ["id"], "predictions": {"classes": "classes", "score": "scores[1]", "best": "best_two"}}
+    job["output"] |= {
+        "passthrough": ["id"],
+        "predictions": {"classes": "classes", "score": "scores[1]", "best": "best_two"},
+    }
     assert main(["score", "--config", str(save_job(tmp_path, job)), "--quiet"]) == 0
     job["model"]["record"] = folder
     return job

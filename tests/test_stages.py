@@ -26,7 +26,7 @@ from pipeline import BatchRows, Predict, ReadPlan, ReadShards, WriteParts, predi
 from pipeline.features import Feature
 from pipeline.graph import build
 from pipeline.job import Batch, Input
-from pipeline.job_file import load_job
+from pipeline.job.file import load_job
 from pipeline.launch import Prepared, prepare
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, match_shards, part_key, write_plan

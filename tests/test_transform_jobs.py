@@ -32,7 +32,7 @@ import tensorflow as tf  # isort: skip
 
 import transforms
 from pipeline.commands import main
-from pipeline.job_file import load_job
+from pipeline.job.file import load_job
 from pipeline.launch import Prepared, prepare
 from pipeline.plan import match_shards
 from pipeline.scoring import close_scorers

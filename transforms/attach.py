@@ -88,47 +88,6 @@ def attach(call: Call, features: dict[str, Any], scope: str, assets: list[str] |
     return Attached(outputs, initializer, assets)
 
 
-def call_as_mapped(call: Call, features: dict[str, Any]) -> Any:
-    """Call a transform on a batch in the current graph the way `dataset.map` calls it in training.
-
-    It becomes a function of tf.data, which the graph optimizer treats as it does in training: by itself. Were its
-    operations part of the PREDICT graph, `x / 3.0` would be rewritten as `x * (1 / 3.0)`, for instance, which is another
-    float32 in one row of four. tf.data also runs an assertion that no output depends on, which a bare graph does not.
-    """
-    import tensorflow as tf
-    from tensorflow.python.framework import ops
-
-    scope = tf.compat.v1.get_default_graph().get_name_scope()
-    variables = tf.compat.v1.get_variable_scope()
-
-    @tf.autograph.experimental.do_not_convert
-    def mapped(given: dict[str, Any]) -> Any:
-        with (
-            tf.name_scope(f"{scope}/"),  # of tables and variables, which are made outside of the function
-            # A function that makes variables is traced twice.
-            tf.compat.v1.variable_scope(variables, reuse=tf.compat.v1.AUTO_REUSE, auxiliary_name_scope=False),
-            ops.resource_creator_scope("StaticHashTable", _made_once),
-            ops.resource_creator_scope("StaticHashTableV1", _made_once),
-        ):
-            return call(given)
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False  # for one batch they cost more than they gain
-    return tf.data.Dataset.from_tensors(features).map(mapped).with_options(options).get_single_element()
-
-
-def _made_once(create: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Make a table and its initializer outside of the function of tf.data, which would read its file for every batch."""
-    import tensorflow as tf
-
-    initializer = args[0] if args else kwargs.get("initializer")
-    if not isinstance(initializer, tf.lookup.TextFileInitializer):
-        return create(*args, **kwargs)  # its keys are tensors of that function
-    with tf.init_scope():
-        return create(*args, **kwargs)
-
-
 @contextmanager
 def _collections_of_its_own(graph: tf.Graph) -> Iterator[dict[Any, list[Any]]]:
     """Empty all collections of the graph, and put them back at the end; yields a dict that is then what was added.

@@ -84,8 +84,11 @@ def fit(
 
 
 def require_fit() -> None:
-    """Raises JobError where the extra `fit` cannot be imported, with what to install; it is the first to ask TensorFlow."""
-    import pipeline.tf_estimator  # noqa: F401, I001  before TensorFlow, so that one process can fit and train
+    """Raises JobError, with what to install, where the extra `fit` cannot be imported."""
+    try:
+        import pipeline.tf_estimator  # noqa: F401  before TensorFlow, so that one process can fit and train
+    except ImportError as error:
+        raise JobError(str(error)) from error
     import tensorflow as tf
 
     if tf.__version__.startswith("2.15."):

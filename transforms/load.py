@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.features import Feature
-from transforms.attach import (
-    SCOPE,
-    Attached,
-    Output,
-    attach,
-    call_as_mapped,
-    checked_features,
-    checked_outputs,
-    no_rows,
-    output_spec,
-)
+from transforms.attach import SCOPE, Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
 from transforms.fingerprint import fingerprint
 from transforms.saved_model import SavedModel, read_saved_model
 from transforms.signature import Signature, find_signature
@@ -95,7 +85,7 @@ class Transform:
           ModelError: the features are others.
         """
         tensors = checked_features(features, self.raw_spec, self._place)
-        return attach(lambda given: call_as_mapped(self._load().call, given), tensors, scope, self._saved_model.assets)
+        return attach(lambda given: self._load().call(given), tensors, scope, self._saved_model.assets)
 
     def _load(self) -> Signature:
         import tensorflow as tf

@@ -15,7 +15,7 @@ from pipeline.rows import Columns, feature_column
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Checkpoint
-    from pipeline.record_file import Record, RecordedFeature
+    from pipeline.record.file import Record, RecordedFeature
 
 MIN_ROWS = 100
 ROWS = 200
@@ -37,7 +37,7 @@ def record(
     """Record what this Estimator predicts, for scoring to replay before it starts; called after training.
 
     `Estimator.predict` is run on the first distinct raw rows, with the transform in `dataset.map`, as training has it.
-    What is written, and where, is told in `pipeline.record_file`. A checkpoint that is recorded again gets a new sample;
+    What is written, and where, is told in `pipeline.record.file`. A checkpoint that is recorded again gets a new sample;
     the samples of other checkpoints stay.
 
     Args:
@@ -65,7 +65,7 @@ def record(
     # Imported here because Beam, which reaches the files, takes seconds, and not every trainer records.
     from pipeline import checkpoint as checkpoints
     from pipeline import files
-    from pipeline.record_file import FOLDER
+    from pipeline.record.file import FOLDER
     from transforms.load import load
 
     if 0 < rows < MIN_ROWS or rows < 0:
@@ -105,8 +105,8 @@ def predicted_record(
 
     from pipeline import files
     from pipeline.plan import utc_now
-    from pipeline.record_file import Record, framework_versions, raw_features
-    from pipeline.record_rows import rows_of_examples
+    from pipeline.record.file import Record, framework_versions, raw_features
+    from pipeline.record.rows import rows_of_examples
 
     count = sample.num_rows if isinstance(sample, pa.RecordBatch) else len(sample)
     given: list[Any] = []
@@ -154,7 +154,7 @@ def save_record(folder: str, made: Record, transform: Any) -> str:
     Raises:
       ModelError: the folder says that the model was trained with another transform.
     """
-    from pipeline.record_file import recorded_transform, write_record, write_transform
+    from pipeline.record.file import recorded_transform, write_record, write_transform
 
     write_transform(folder, recorded_transform(transform))
     return write_record(folder, made)
@@ -164,7 +164,7 @@ def _model_features(given: Any, choice: Sequence[str] | str | None) -> tuple[Rec
     """What the dataset gave the model_fn, in its order."""
     import tensorflow as tf
 
-    from pipeline.record_file import RecordedFeature
+    from pipeline.record.file import RecordedFeature
 
     specs = {choice: given} if isinstance(choice, str) else given
     kinds = {tf.SparseTensorSpec: "sparse", tf.RaggedTensorSpec: "ragged"}

@@ -22,9 +22,9 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.job_checks import mistakes
-from pipeline.job_messages import KeyPath, MistakesError, describe
-from pipeline.job_values import (
+from pipeline.job.checks import mistakes
+from pipeline.job.messages import KeyPath, MistakesError, describe
+from pipeline.job.values import (
     ArrowType,
     FeatureEntry,
     Format,

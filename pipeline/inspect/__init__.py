@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pipeline import files
 from pipeline.errors import InputError, JobError
-from pipeline.inspect_checkpoint import inspect_checkpoint, inspect_model_dir, is_model_dir, prefix_of
-from pipeline.inspect_output import inspect_output, is_output
-from pipeline.inspect_saved_model import SAVED_MODEL, inspect_saved_model, is_saved_model
-from pipeline.inspect_shard import inspect_shard, kind_of
+from pipeline.inspect.checkpoint import inspect_checkpoint, inspect_model_dir, is_model_dir, prefix_of
+from pipeline.inspect.output import inspect_output, is_output
+from pipeline.inspect.saved_model import SAVED_MODEL, inspect_saved_model, is_saved_model
+from pipeline.inspect.shard import inspect_shard, kind_of
 from pipeline.manifest import MANIFEST
 from pipeline.publish import SUCCESS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.compare_result import ColumnResult, Comparison
-from pipeline.compare_values import DISTRIBUTION_BINS, Differences
+from pipeline.compare.result import ColumnResult, Comparison
+from pipeline.compare.values import DISTRIBUTION_BINS, Differences
 from pipeline.errors import JobError
 
 _STYLE = """\

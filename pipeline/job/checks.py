@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.job_messages import KeyPath, did_you_mean
+from pipeline.job.messages import KeyPath, did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.features import Feature

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from pipeline.job_messages import MistakesError, describe, did_you_mean, number_remedy
+from pipeline.job.messages import MistakesError, describe, did_you_mean, number_remedy
 
 if TYPE_CHECKING:
     from pipeline.features import Feature

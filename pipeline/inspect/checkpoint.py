@@ -11,9 +11,9 @@ from pipeline import files
 from pipeline.checkpoint import Checkpoint, read_bundle, resolve
 from pipeline.errors import ModelError
 from pipeline.evaluations import read_metrics
-from pipeline.inspect_text import counted, facts, table
 from pipeline.optimizer_names import is_optimizer_state, is_slot
 from pipeline.tensor_bundle import Bundle
+from pipeline.text import counted, facts, table
 
 _PIECE = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _NO_MODEL = ("global_step", "_CHECKPOINTABLE_OBJECT_GRAPH")

@@ -17,10 +17,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from pipeline.compare_result import ColumnResult, Comparison, Rows, SideResult
-from pipeline.compare_sides import Side, open_side, reading
-from pipeline.compare_types import ROW_IDS, Pair, cast_test, identifier, pair_columns
-from pipeline.compare_values import WORST_ROWS, Differences, Range, Tolerance, WorstRows
+from pipeline.compare.result import ColumnResult, Comparison, Rows, SideResult
+from pipeline.compare.sides import Side, open_side, reading
+from pipeline.compare.types import ROW_IDS, Pair, cast_test, identifier, pair_columns
+from pipeline.compare.values import WORST_ROWS, Differences, Range, Tolerance, WorstRows
 from pipeline.errors import JobError
 
 TOLERANCE = 1e-5

@@ -15,8 +15,8 @@ from pipeline.errors import InputError, JobError, ModelError
 from pipeline.features import EXAMPLE_DTYPES
 from pipeline.graph_input import dense_values
 from pipeline.outputs import OutputColumn
-from pipeline.record_file import Predictions
-from pipeline.record_rows import examples_of_rows
+from pipeline.record.file import Predictions
+from pipeline.record.rows import examples_of_rows
 from pipeline.rows import Columns, feature_column
 
 _SQL = {
@@ -52,8 +52,8 @@ def scores_in_file(
     """
     import duckdb
 
-    from pipeline.compare_sides import open_side, reading
-    from pipeline.compare_types import identifier
+    from pipeline.compare.sides import open_side, reading
+    from pipeline.compare.types import identifier
 
     connection = duckdb.connect()
     with tempfile.TemporaryDirectory() as scratch, connection:

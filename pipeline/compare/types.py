@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
-    from pipeline.compare_sides import Side
+    from pipeline.compare.sides import Side
 
 ROW_IDS = ("_shard", "_row")
 """Columns of an output that are no scores, and differ wherever the input lies in other files."""

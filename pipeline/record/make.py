@@ -14,14 +14,14 @@ from pipeline.code import add_user_code
 from pipeline.errors import BrokenShard, InputError, JobError
 from pipeline.estimator import load_estimator
 from pipeline.job import Job
-from pipeline.known_scores import is_exported_model, scores_in_file, signature_predictions
 from pipeline.launch import load_features, probe, resolve_checkpoint, resolve_columns
 from pipeline.plan import match_shards
 from pipeline.predict import RowScorer
 from pipeline.probe import distinct_rows
 from pipeline.read import read_input
 from pipeline.record import Found, record_folder, replay
-from pipeline.record_file import Predictions
+from pipeline.record.file import Predictions
+from pipeline.record.known_scores import is_exported_model, scores_in_file, signature_predictions
 from pipeline.report import record_in_words
 from pipeline.rows import RECORD, ROW, Columns, Shard
 from pipeline.scoring import ScoringSpec, build_scorer

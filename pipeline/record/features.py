@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.errors import ModelError
 from pipeline.features import FeatureSpec
 from pipeline.graph_input import parse_order
-from pipeline.record_file import Record, RecordedFeature, RecordedTransform, described, raw_features, recorded_transform
+from pipeline.record.file import Record, RecordedFeature, RecordedTransform, described, raw_features, recorded_transform
 
 _NAMED_AT_MOST = 10
 

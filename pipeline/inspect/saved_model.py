@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import files
 from pipeline.errors import ModelError
-from pipeline.inspect_text import facts, job_features, table
-from pipeline.job_values import features_as_written
+from pipeline.job.values import features_as_written
+from pipeline.text import facts, job_features, table
 
 if TYPE_CHECKING:
     from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from pipeline import files
 from pipeline.errors import BrokenShard, InputError
-from pipeline.inspect_text import counted, facts, table
 from pipeline.job import Csv
-from pipeline.job_values import format_of
+from pipeline.job.values import format_of
 from pipeline.readers import DEFAULT_CSV, read_shard, source_schema
 from pipeline.readers.compression import GZIP_MAGIC, inflate, is_zlib, plain_blocks, read_head, text_blocks
 from pipeline.readers.tfrecord import read_tfrecord
 from pipeline.rows import RECORD, Columns
+from pipeline.text import counted, facts, table
 
 SAMPLE_ROWS = 1000
 COUNTED_ROWS = 100_000
@@ -116,7 +116,7 @@ def _avro(path: str) -> Description:
 
 
 def _tfrecord(path: str) -> Description:
-    from pipeline.inspect_example import describe_examples
+    from pipeline.inspect.example import describe_examples
 
     sample, rows = _rows(path, "tfrecord")
     return rows, describe_examples(sample, path)

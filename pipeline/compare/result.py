@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.compare_values import Differences
-from pipeline.inspect_text import counted, facts, table
+from pipeline.compare.values import Differences
+from pipeline.text import counted, facts, table
 
 Row = Mapping[str, Any]
 QUANTILES = {"p50": 500, "p99": 990, "p99.9": 999}

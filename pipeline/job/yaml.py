@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import JobError
-from pipeline.job_messages import KeyPath, describe, dotted
+from pipeline.job.messages import KeyPath, describe, dotted
 
 _PLAIN_WORDS = (
     (r"character '\\t'", "a tab; YAML is indented with spaces"),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline import job_yaml
 from pipeline.errors import JobError
 from pipeline.job import Job
-from pipeline.job_messages import KeyPath, describe, dotted, explain
+from pipeline.job import yaml as job_yaml
+from pipeline.job.messages import KeyPath, describe, dotted, explain
 
 if TYPE_CHECKING:
     from pipeline.fit_job import FitJob

@@ -10,10 +10,10 @@ from pyarrow import ArrowException
 
 from pipeline import files
 from pipeline.errors import InputError
-from pipeline.inspect_text import LISTED, counted, facts, table
 from pipeline.manifest import MANIFEST, read_manifest
 from pipeline.plan import PLAN, read_plan, temporary
 from pipeline.publish import SUCCESS
+from pipeline.text import LISTED, counted, facts, table
 
 Manifest = Mapping[str, Any]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipeline.compare_types import is_number, split_type
+from pipeline.compare.types import is_number, split_type
 from pipeline.errors import InputError, JobError, ScoringError
-from pipeline.inspect_text import counted
-from pipeline.job_values import Format, format_of
+from pipeline.job.values import Format, format_of
+from pipeline.text import counted
 
 SUCCESS, MANIFEST = "_SUCCESS", "_manifest.json"
 """As in pipeline/publish.py and pipeline/manifest.py, which import Beam."""

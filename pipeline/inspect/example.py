@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.inspect_text import job_features, table
+from pipeline.text import job_features, table
 
 Counts = Mapping[str, Sequence[int]]
 """Kind of list -> number of values in each record that has any."""
