@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -259,28 +260,25 @@ def test_shards_are_read_once_though_analyzers_wait_for_each_other(
 
 @needs_extra
 def test_input_section_and_parsing_spec_are_taken(tmp_path: Path) -> None:
-    (tmp_path / "rows.txt").write_text("1.5|x\n2.5|NULL\n")
-    csv = {"header": False, "columns": ["distance", "word"], "delimiter": "|", "nulls": ["NULL"]}
+    (tmp_path / "rows.txt").write_text("1.5|7\n2.5|NULL\n")
+    csv = {"header": False, "columns": ["distance", "hour"], "delimiter": "|", "nulls": ["NULL"]}
     source = Input.model_validate(
         {"pattern": str(tmp_path / "*.txt"), "format": "csv", "rename": {"miles": "distance"}, "csv": csv}
     )
-    spec = {"miles": tf.io.FixedLenFeature([1], tf.float32), "word": tf.io.VarLenFeature(tf.string)}
+    spec = {"miles": tf.io.FixedLenFeature([1], tf.float32), "hour": tf.io.VarLenFeature(tf.int64)}
 
     def function(inputs: dict[str, Any]) -> dict[str, Any]:
         import tensorflow_transform as tft
 
-        words = tft.compute_and_apply_vocabulary(inputs["word"], vocab_filename="words")
-        return {"miles": inputs["miles"] - tft.mean(inputs["miles"]), "word": words}
+        hours = tft.compute_and_apply_vocabulary(inputs["hour"], vocab_filename="hours")
+        return {"miles": inputs["miles"] - tft.mean(inputs["miles"]), "hour": hours}
 
     transform = transforms.fit(function, source, spec, str(tmp_path / "transform"))
 
-    assert transform.raw_spec == {
-        "miles": Feature("miles", shape=(1,)),
-        "word": Feature("word", "string", "varlen"),
-    }
-    word = tf.SparseTensor([[0, 0]], ["x"], [2, 1])
-    assert transform({"miles": [[1.5], [2.5]], "word": word})["miles"].numpy().tolist() == [[-0.5], [0.5]]
-    assert (tmp_path / "transform" / "transform_fn" / "assets" / "words").read_text() == "x\n"
+    assert transform.raw_spec == {"hour": Feature("hour", "int64", "varlen"), "miles": Feature("miles", shape=(1,))}
+    hour = tf.SparseTensor([[0, 0]], [tf.constant(7, tf.int64)], [2, 1])
+    assert transform({"miles": [[1.5], [2.5]], "hour": hour})["miles"].numpy().tolist() == [[-0.5], [0.5]]
+    assert (tmp_path / "transform" / "transform_fn" / "assets" / "hours").read_text() == "7\n"
 
 
 def damaged(path: Path) -> None:
@@ -369,13 +367,23 @@ def test_function_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 @needs_extra
-def test_failure_on_data_leaves_nothing(tmp_path: Path) -> None:
-    pattern = write_shards(tmp_path, "tfrecord", make_rows())
+def test_failure_on_data_leaves_nothing_and_shows_no_value(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"miles": 777.125}, {"miles": 2.0}]
+    (tmp_path / "rows-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = inspect.getsource(fails_on_data).replace("[str, Any]", "")
+    (tmp_path / "steps_that_fail.py").write_text(f"import tensorflow as tf\n\n\n{source}")
+    changes = {"code": ["steps_that_fail.py"], "input": {"pattern": "rows-*.jsonl"}}
+    job = write_job(tmp_path, **changes, transform={"function": "steps_that_fail:fails_on_data", "path": "transform"})
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
-    with pytest.raises(RuntimeError):
-        transforms.fit(fails_on_data, pattern, SPEC, str(tmp_path / "transform"))
+    assert main(["fit", "--config", job]) == 1
 
     assert not list(tmp_path.glob("transform*"))
+    shown = capfd.readouterr()
+    assert "error: " in shown.err
+    assert "777" not in shown.out + shown.err
 
 
 @needs_extra

@@ -24,7 +24,7 @@ from pipeline.job.values import FeatureEntry
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 JOB_FILE = ROOT / "docs" / "job_file.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", JOB_FILE]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", JOB_FILE, ROOT / "docs" / "fit.md"]
 
 BASE = """\
 name: trips

@@ -2,7 +2,7 @@
 
 python -m examples.tabular.data --work work/tabular
 
-WORK/train      8 shards
+WORK/train      8 shards of 2,500 trips
 WORK/held_out   8 shards of 1,024 trips
 """
 
