@@ -9,7 +9,7 @@ from typing import Any
 
 import transforms
 from pipeline.code import add_user_code, resolve
-from pipeline.fit_job import FitJob
+from pipeline.job.fit import FitJob
 from transforms.fit import require_fit
 
 

@@ -59,14 +59,14 @@ def install() -> None:
         import tensorflow as tf
 
     minor = ".".join(tf.__version__.split(".")[:2])
+    if own_setting and (minor == "2.15" or minor not in KNOWN_VERSIONS):
+        del os.environ["TF_USE_LEGACY_KERAS"]  # 2.15 reads it later, and would ask for the package tf-keras
     if minor not in KNOWN_VERSIONS:
         raise ImportError(
             f"TensorFlow {tf.__version__} is not known to work with tf.estimator; "
             f"install one of {', '.join(f'{version}.*' for version in KNOWN_VERSIONS)}"
         )
     if minor == "2.15":
-        if own_setting:
-            del os.environ["TF_USE_LEGACY_KERAS"]  # 2.15 reads it later, and would ask for the package tf-keras
         return
     if "estimator" in vars(tf):
         return

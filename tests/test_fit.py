@@ -30,6 +30,7 @@ from pipeline.features import Feature
 from pipeline.job import Input
 from pipeline.job.file import load_fit_job
 from transforms.fit import require_fit
+from transforms.training_rows import lists_schema, read_lists
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "fit.md"
 IS_2_15 = tf.__version__.startswith("2.15.")
@@ -172,6 +173,27 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], transfor
         return made[record_format]
 
     return fit
+
+
+@pytest.mark.parametrize("record_format", FORMATS)
+def test_rows_are_read_as_lists_across_chunks(tmp_path: Path, record_format: str) -> None:
+    rows = make_rows() * 100  # more than two chunks of 4,096
+    path = tmp_path / f"rows.{record_format}"
+    WRITERS[record_format](path, rows)
+    source = Input.model_validate({"pattern": str(path)})
+
+    batches = list(read_lists(str(path), source, SPEC))
+
+    assert sum(batch.num_rows for batch in batches) == 9000
+    assert max(batch.num_rows for batch in batches) <= 4096
+    table = pa.Table.from_batches(batches)
+    assert table.schema == lists_schema(SPEC)
+    for name in SPEC:
+        expected = [[] if row[name] is None else row[name] for row in rows]
+        expected = [value if isinstance(value, list) else [value] for value in expected]
+        if SPEC[name].dtype == "string":
+            expected = [[text.encode() for text in value] for value in expected]
+        assert table[name].to_pylist() == expected, name
 
 
 @needs_extra

@@ -80,8 +80,11 @@ def test_no_notice_tells_to_move_to_keras(tmp_path):
 
 def test_a_tensorflow_that_is_not_known_is_refused(monkeypatch):
     monkeypatch.setattr(tf, "__version__", "2.19.1")
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    before = dict(os.environ)
     with pytest.raises(ImportError, match=r"TensorFlow 2.19.1 is not known to work .* 2.15.\*, 2.21.\*"):
         tf_estimator.install()
+    assert dict(os.environ) == before
 
 
 @pytest.mark.skipif(NATIVE, reason="TensorFlow 2.15 has legacy Keras built in")

@@ -18,7 +18,7 @@ from pipeline.job import yaml as job_yaml
 from pipeline.job.messages import KeyPath, describe, dotted, explain
 
 if TYPE_CHECKING:
-    from pipeline.fit_job import FitJob
+    from pipeline.job.fit import FitJob
 
 _PATHS: set[KeyPath] = {
     ("code",),
@@ -60,7 +60,7 @@ def load_job(path: str, run_date: str | None = None, overrides: Sequence[str] = 
 
 def load_fit_job(path: str, run_date: str | None = None, overrides: Sequence[str] = ()) -> FitJob:
     """Read and check a job file of the command `fit`; arguments and errors are those of `load_job`."""
-    from pipeline.fit_job import FitJob
+    from pipeline.job.fit import FitJob
 
     job, places = _load(FitJob, path, run_date, overrides)
     missing = list(_missing_paths([], job.code))
