@@ -32,7 +32,6 @@ def build(p: beam.Pipeline, run: Run) -> None:
         | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record, run.limit_rows)
         | "Batch" >> BatchRows(job.batch)  # by rows and bytes, never across parts
         | "Predict" >> Predict(run.spec, output)  # training's transform and the Estimator in one session
-        | "Write"
-        >> WriteParts(output, run.schema, run.spec.record_format, run.run_id)  # a file a part, under a temporary name
+        | "Write" >> WriteParts(output, run.schema, run.spec.record_format, run.run_id)  # a file a part, not yet named
         | "Publish" >> Publish(output, run.run_id, run.limits)  # reconcile, move, manifest, _SUCCESS last
     )

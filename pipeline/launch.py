@@ -22,7 +22,7 @@ from pipeline.job import Best, Job
 from pipeline.outputs import check_names
 from pipeline.plan import settings_digest
 from pipeline.predict import RowScorer, Scored, refuse_wrong_job
-from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows
+from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows, optional_that_matter
 from pipeline.read import read_input
 from pipeline.readers import source_schema
 from pipeline.record import find_record, replay
@@ -69,7 +69,7 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
     spec = replace(spec, key=_settings_key(spec, scorer, fingerprint, versions, estimator))
     keep_open(spec, scorer)
     parity = replay(found, scorer, job)
-    probe(spec, scorer, shards)
+    warnings = probe(spec, scorer, shards)
     return Prepared(
         spec=spec,
         scorer=scorer,
@@ -86,7 +86,7 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
         else {"path": job.transform.path or job.transform.function, "fingerprint": fingerprint},
         record=parity.to_manifest(),
         versions=versions,
-        warnings=tuple(filter(None, (checkpoint.note, parity.warning))),
+        warnings=(*filter(None, (checkpoint.note, parity.warning)), *warnings),
     )
 
 
@@ -102,10 +102,9 @@ def load_features(job: Job) -> tuple[dict[str, Feature], Any]:
     transform = load_transform(job, features)
     if features is None:
         features = dict(transform.raw_spec)
-    for key, names in (("input.optional", job.input.optional),):
-        for name in names:
-            if name not in features:
-                raise JobError(f"{key}: there is no raw feature {name!r}; there are: {', '.join(features)}")
+    for name in job.input.optional:
+        if name not in features:
+            raise JobError(f"input.optional: there is no raw feature {name!r}; there are: {', '.join(features)}")
     if job.input.format == "tfrecord":
         for name, feature in features.items():
             if feature.dtype not in EXAMPLE_DTYPES:
@@ -182,12 +181,15 @@ def output_schema(scorer: RowScorer, row_ids: bool) -> pa.Schema:
     return pa.schema(fields)
 
 
-def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> None:
-    """Score the first rows of the input: a job that fails on all of them is wrong, a model that looks at neighbours too."""
+def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> tuple[str, ...]:
+    """Score the first rows of the input: a job that fails on all of them is wrong, a model that looks at neighbours too.
+
+    Returns warnings, such as of optional features that the predictions depend on.
+    """
     _refuse_unreadable_rows(spec, shards)
     batch = next(first_batches(spec, shards), None)
     if batch is None:
-        return
+        return ()
     some = distinct_rows(batch, PROBE_ROWS)
     scored = scorer.score(some)
     if scored.rows.num_rows == 0:
@@ -196,8 +198,12 @@ def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> None
         some = distinct_rows(_without(batch, scored.rejected), PROBE_ROWS)
     else:
         some = _without(some, scored.rejected)
-    if spec.job.model.row_wise and some.num_rows:
-        check_row_wise(scorer.model, some, dict.fromkeys(column.key for column in scorer.outputs))
+    if not spec.job.model.row_wise or not some.num_rows:
+        return ()
+    keys = dict.fromkeys(column.key for column in scorer.outputs)
+    check_row_wise(scorer.model, some, keys)
+    matter = optional_that_matter(scorer.model, some, keys, spec.columns)
+    return tuple(f"the predictions depend on {name}, which shards may lack (input.optional)" for name in matter)
 
 
 def _refuse_unreadable_rows(spec: ScoringSpec, shards: Sequence[Shard]) -> None:

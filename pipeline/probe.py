@@ -1,4 +1,4 @@
-"""Whether scores are row-wise: a few rows of the input are scored together, reversed, one by one, and twice."""
+"""What a few rows tell of a model: whether its scores are row-wise, and whether they depend on optional features."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import ModelError
-from pipeline.model import Model
-from pipeline.rows import RECORD, feature_column
+from pipeline.model import Model, is_data_error
+from pipeline.rows import RECORD, Columns, feature_column
 
 TOLERANCE = 1e-5
 """Largest difference of two scores of one row, relative to the largest score of that prediction or 1."""
@@ -74,6 +74,53 @@ def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.
             if len(chosen) == count:
                 break
     return rows.take(pa.array(chosen, pa.int64()))
+
+
+def optional_that_matter(model: Model, rows: pa.RecordBatch, keys: Iterable[str], columns: Columns) -> list[str]:
+    """Optional features that predictions depend on: each is given two values in every row, and the scores move.
+
+    A shard that lacks such a feature is scored with a filler in its place. One whose filler the graph refuses matters too.
+    """
+    keys = list(keys)
+    matter = []
+    for name in sorted(columns.optional & columns.features.keys()):
+        feature = columns.features[name]
+        fillers = ((b"", b"x") if feature.dtype == "string" else (0, 1)) if feature.kind == "fixed" else (None, 1)
+        try:
+            first, second = (model.run(_filled(rows, columns, name, value), keys).predictions for value in fillers)
+        except Exception as error:
+            if not is_data_error(error):
+                raise
+            matter.append(name)
+            continue
+        if any(differing(first, second, key).any() for key in keys):
+            matter.append(name)
+    return matter
+
+
+def _filled(rows: pa.RecordBatch, columns: Columns, name: str, value: bytes | int | None) -> pa.RecordBatch:
+    """The rows with one value of a feature (as many as its shape holds) in each; None for a list without values."""
+    feature = columns.features[name]
+    if value is not None and feature.dtype == "string" and not isinstance(value, bytes):
+        value = b"x"
+    values = [] if value is None else [value] * (feature.size if feature.kind == "fixed" else 1)
+    column = feature_column(name)
+    if column in rows.schema.names:
+        whole = values if feature.kind != "fixed" or feature.shape else values[0]
+        filled = pa.array([whole] * rows.num_rows, feature.arrow_type)
+        return rows.set_column(rows.schema.get_field_index(column), column, filled)
+    import tensorflow as tf
+
+    records = []
+    for record in rows.column(RECORD).to_pylist():
+        example = tf.train.Example.FromString(record)
+        slot = example.features.feature[columns.source(name)]
+        slot.Clear()
+        kinds = {"string": slot.bytes_list, "int64": slot.int64_list, "float32": slot.float_list}
+        if values:
+            kinds[feature.dtype].value.extend(values)
+        records.append(example.SerializeToString())
+    return rows.set_column(rows.schema.get_field_index(RECORD), RECORD, pa.array(records, pa.binary()))
 
 
 def differing(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], key: str) -> np.ndarray:

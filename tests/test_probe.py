@@ -11,10 +11,10 @@ import tensorflow.compat.v1 as tf  # isort: skip
 from pipeline.checkpoint import resolve
 from pipeline.errors import ModelError
 from pipeline.features import Feature
-from pipeline.graph_input import ColumnInput
+from pipeline.graph_input import ColumnInput, RecordInput
 from pipeline.model import build_model
-from pipeline.probe import check_row_wise, differing
-from pipeline.rows import ROW, feature_column
+from pipeline.probe import check_row_wise, differing, optional_that_matter
+from pipeline.rows import RECORD, ROW, Columns, feature_column
 
 FEATURES = {"x": Feature("x", "float32", "fixed", (4,)), "words": Feature("words", "int64", "varlen")}
 
@@ -92,6 +92,61 @@ def test_a_model_that_is_not_row_wise_is_refused(kind, message, tmp_path):
 @pytest.mark.parametrize("kind", ["plain", "honest dropout", "honest batch norm", "large outputs"])
 def test_an_honest_model_is_not_refused(kind, tmp_path):
     probe(kind, tmp_path)
+
+
+OPTIONAL = {
+    "x": Feature("x", "float32", "fixed", (4,)),
+    "tips": Feature("tips", "float32"),
+    "name": Feature("name", "string"),
+    "words": Feature("words", "int64", "varlen"),
+}
+
+
+def optional_model_fn(features, labels, mode, params):
+    value = tf.reduce_sum(features["x"], 1) * tf.get_variable("weight", (), initializer=tf.ones_initializer())
+    if "tips" in params["uses"]:
+        value += features["tips"]
+    if "name" in params["uses"]:
+        value += tf.cast(tf.strings.length(features["name"]), tf.float32)
+    if "words" in params["uses"]:
+        value += tf.cast(tf.reshape(tf.sparse.reduce_sum(features["words"], 1), (-1,)), tf.float32)
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return tf.estimator.EstimatorSpec(mode, predictions={"value": value})
+    loss = tf.reduce_mean(value)
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=tf.assign_add(tf.train.get_global_step(), 1))
+
+
+def optional_input_fn():
+    dense = {"x": tf.zeros((2, 4)), "tips": tf.zeros(2), "name": tf.constant(["", ""])}
+    words = tf.sparse.from_dense(tf.zeros((2, 1), tf.int64))
+    return tf.data.Dataset.from_tensors(({**dense, "words": words}, tf.zeros(2)))
+
+
+def optional_rows(serialized):
+    if not serialized:
+        arrays = [
+            pa.array(range(3), pa.int64()),
+            pa.array([[1.0, 2.0, 3.0, 4.0]] * 3, pa.list_(pa.float32(), 4)),
+            pa.array([0.0] * 3, pa.float32()),
+            pa.array([b""] * 3),
+            pa.array([[]] * 3, pa.list_(pa.int64())),
+        ]
+        return pa.RecordBatch.from_arrays(arrays, [ROW, *(feature_column(name) for name in OPTIONAL)])
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.extend([1.0, 2.0, 3.0, 4.0])
+    records = pa.array([example.SerializeToString()] * 3, pa.binary())
+    return pa.RecordBatch.from_arrays([pa.array(range(3), pa.int64()), records], [ROW, RECORD])
+
+
+@pytest.mark.parametrize("serialized", [False, True], ids=["columns", "records"])
+@pytest.mark.parametrize("uses", [[], ["tips"], ["name"], ["words"], ["name", "tips", "words"]], ids=str)
+def test_optional_features_that_predictions_depend_on(uses, serialized, tmp_path):
+    estimator = tf.estimator.Estimator(optional_model_fn, str(tmp_path), params={"uses": uses})
+    estimator.train(optional_input_fn, steps=1)
+    columns = Columns(OPTIONAL, frozenset({"tips", "name", "words"}))
+    graph_input = RecordInput(columns) if serialized else ColumnInput(OPTIONAL)
+    model = build_model(estimator, resolve(str(tmp_path)), graph_input)
+    assert optional_that_matter(model, optional_rows(serialized), ["value"], columns) == uses
 
 
 def test_the_tolerance_grows_with_the_largest_score():
