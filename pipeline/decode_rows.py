@@ -94,22 +94,25 @@ def _pass_through(
     if values is None:
         return pa.nulls(rows, wanted), {}
     if typed and values.type == wanted:
-        return _fitting(values, wanted)
+        return fitting(values, wanted)
     if feature is None or output_type(feature) != wanted:
         feature = _as_feature(wanted)
     # Other types, such as a timestamp, come out of text by Arrow's own safe cast.
     if feature is None and typed:
-        return _fitting(values, wanted)
+        return fitting(values, wanted)
     decoded = _decode(values, replace(feature or Feature("", "string"), default=None), True, text)
     without_value = decoded.missing.copy()
     without_value[list(decoded.bad)] = True
     values = _with_nulls(decoded.values, without_value)
-    array, misfits = _fitting(values if feature is not None else values.cast(pa.string()), wanted)
+    array, misfits = fitting(values if feature is not None else values.cast(pa.string()), wanted)
     return array, {**misfits, **decoded.bad}
 
 
-def _fitting(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
-    """Cast, each row for itself where not all fit; text has to be UTF-8, also where a file only says that it is."""
+def fitting(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
+    """Cast to a type, and tell why rows do not fit it; these hold null.
+
+    Text has to be UTF-8, also where a file only says that it is. Reasons name types, never a value.
+    """
 
     def cast(some: pa.Array) -> pa.Array:
         if some.type != wanted:

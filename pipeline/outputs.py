@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipeline.decode_rows import fitting
 from pipeline.errors import JobError, ModelError
 
 CONSTANT_KEYS = ("all_classes", "all_class_ids")
@@ -144,23 +144,11 @@ def _flat_to_arrow(column: OutputColumn, flat: np.ndarray) -> tuple[pa.Array, di
     array = pa.array(flat, pa.binary() if flat.dtype == object else None)
     if array.type == wanted:
         return array, {}
-    try:
-        return pc.cast(array, wanted), {}
-    except pa.ArrowInvalid:
-        return _cast_one_by_one(column, array)
-
-
-def _cast_one_by_one(column: OutputColumn, array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    wanted, bad, fitting = column.value_type, {}, []
-    for position, value in enumerate(array):
-        try:
-            fitting.append(pc.cast(value, wanted).as_py())
-        except pa.ArrowInvalid:
-            fitting.append(None)
-            if pa.types.is_string(wanted):
-                bad[position] = (
-                    f"prediction {column.key!r} is not UTF-8; write output.types: {{{column.name}: binary}} to keep its bytes"
-                )
-            else:
-                bad[position] = f"prediction {column.key!r} does not fit the type {wanted} of output.types"
-    return pa.array(fitting, wanted), bad
+    array, misfits = fitting(array, wanted)
+    if pa.types.is_string(wanted):
+        reason = (
+            f"prediction {column.key!r} is not UTF-8; write output.types: {{{column.name}: binary}} to keep its bytes"
+        )
+    else:
+        reason = f"prediction {column.key!r} does not fit the type {wanted} of output.types"
+    return array, dict.fromkeys(misfits, reason)

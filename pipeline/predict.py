@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.decode import explain_example
+from pipeline.decode_rows import fitting
 from pipeline.errors import BudgetError, ModelError, RowCountError
 from pipeline.graph_input import RecordInput
 from pipeline.model import BatchResult, Model, is_data_error
@@ -173,21 +174,9 @@ def _passthrough_array(name: str, array: pa.Array, wanted: pa.DataType) -> tuple
             bad[index] = f"pass-through column {name!r}: expected one value, found {lengths[index]}"
         firsts = pa.array(np.where(lengths > 0, array.offsets.to_numpy()[:-1], 0), mask=lengths == 0)
         array = array.values.take(firsts)
-        if array.type == wanted:
-            return array, bad
-    try:
-        return pc.cast(array, wanted), bad
-    except pa.ArrowInvalid:
-        pass
-    fitting = []
-    for index, value in enumerate(array):
-        try:
-            fitting.append(pc.cast(value, wanted).as_py())
-        except pa.ArrowInvalid:
-            fitting.append(None)
-            hint = "; write {from: ..., dtype: binary} to keep its bytes" if pa.types.is_string(wanted) else ""
-            bad.setdefault(index, f"pass-through column {name!r} does not fit the type {wanted}{hint}")
-    return pa.array(fitting, wanted), bad
+    array, misfits = fitting(array, wanted)
+    reasons = {index: f"pass-through column {name!r}: {reason}" for index, reason in misfits.items()}
+    return array, {**reasons, **bad}
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

@@ -76,7 +76,7 @@ BAD_RECORDS: dict[str, tuple[Callable[[Row], bytes], str]] = {
     ),
     "bytes to pass through as text": (
         lambda row: example({**row, "note": b"\xff" + TEXT_MARK.encode()}),
-        "pass-through column 'note' does not fit the type string; write {from: ..., dtype: binary} to keep its bytes",
+        "pass-through column 'note': its text is not UTF-8; write dtype: binary",
     ),
 }
 

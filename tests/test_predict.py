@@ -142,7 +142,7 @@ def test_a_pass_through_value_that_does_not_fit_its_type_is_a_bad_row():
     scored = RowScorer(FakeModel(), columns, [SCORE]).score(rows(3, ids=[1, 4000, None]))
     assert scored.rows.column("id").to_pylist() == [1, None]
     assert [(row.row, row.stage, row.reason) for row in scored.rejected] == [
-        (1, "read", "pass-through column 'id' does not fit the type int8")
+        (1, "read", "pass-through column 'id': its value does not fit int8")
     ]
 
 
