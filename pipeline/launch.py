@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -186,8 +186,7 @@ def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> tupl
 
     Returns warnings, such as of optional features that the predictions depend on.
     """
-    _refuse_unreadable_rows(spec, shards)
-    batch = next(first_batches(spec, shards), None)
+    batch = first_batch(spec, shards)
     if batch is None:
         return ()
     some = distinct_rows(batch, PROBE_ROWS)
@@ -206,44 +205,33 @@ def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> tupl
     return tuple(f"the predictions depend on {name}, which shards may lack (input.optional)" for name in matter)
 
 
-def _refuse_unreadable_rows(spec: ScoringSpec, shards: Sequence[Shard]) -> None:
-    """Raise where no row of the first chunk can be decoded, and all for one reason."""
-    job = spec.job
-    for shard in shards:
-        try:
-            chunks = read_input(shard.path, job.input, spec.columns, job.batch, keep_record=False)
-            first = next((chunk for chunk in chunks if chunk.read), None)
-        except BrokenShard:
-            continue  # the run tells of it
-        if first is not None:
-            if first.rows.num_rows == 0:
-                refuse_wrong_job(Scored(first.rows, first.rejected, {}))
-            return
-
-
 def _without(rows: pa.RecordBatch, rejected: Sequence[Rejected]) -> pa.RecordBatch:
     bad = {row.row for row in rejected}
     return rows.filter(pa.array([row not in bad for row in rows.column(ROW).to_pylist()], pa.bool_()))
 
 
-def first_batches(spec: ScoringSpec, shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    """Batches of the first shard that has rows, cut as the run will cut them; a shard that breaks ends early."""
-    job = spec.job
+def first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> pa.RecordBatch | None:
+    """The first batch of the first shard that has rows, cut as the run will cut it; None where no shard has any.
+
+    Raises:
+      ModelError: no row of the first chunk can be decoded, and all for one reason.
+    """
+    job, at_first = spec.job, True
     for shard in shards:
-        regrouper, some = Regrouper(job.batch.rows, job.batch.bytes), False
-        chunks = read_input(shard.path, job.input, spec.columns, job.batch, keep_record=False)
+        regrouper = Regrouper(job.batch.rows, job.batch.bytes)
         try:
-            for chunk in chunks:
-                for batch in regrouper.add(chunk.rows):
-                    some = True
-                    yield batch
+            for chunk in read_input(shard.path, job.input, spec.columns, job.batch, keep_record=False):
+                if at_first and chunk.read:
+                    at_first = False
+                    if chunk.rows.num_rows == 0:
+                        refuse_wrong_job(Scored(chunk.rows, chunk.rejected, {}))
+                if batches := regrouper.add(chunk.rows):
+                    return batches[0]
         except BrokenShard:
             pass  # the run tells of it
-        for batch in regrouper.finish():
-            some = True
-            yield batch
-        if some:
-            return
+        if batches := regrouper.finish():
+            return batches[0]
+    return None
 
 
 def installed_versions() -> dict[str, str]:
