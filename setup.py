@@ -9,6 +9,11 @@ from setuptools import find_packages, setup
 TENSORFLOW = ">=2.15,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*,<2.22"
 BEAM = ">=2.77,<2.78"
 
+# Enough for gs:// with either TensorFlow; Beam's own extra is for its runner on Dataflow as well.
+GCS = ["google-cloud-storage>=3.1,<4", "google-auth-httplib2>=0.2,<1", "google-apitools>=0.5.31,<0.6"]
+# Amazon S3 creates, replaces and deletes objects on condition; older boto3 cannot ask for that.
+AWS = [f"apache-beam[aws]{BEAM}", "boto3>=1.41,<2"]
+
 setup(
     name="estimator-score",
     version="0.1.0",
@@ -46,8 +51,9 @@ setup(
     extras_require={
         # No wheels for 3.13; on 3.10 tensorflow-metadata wants protobuf 6.32 at most, and Beam's extra gcp 6.33 at least.
         "fit": ["tensorflow-transform>=1.21,<1.22; python_version >= '3.11' and python_version < '3.13'"],
+        "gcs": GCS,
         "gcp": [f"apache-beam[gcp]{BEAM}"],  # needs protobuf 6, so TensorFlow 2.21
-        "aws": [f"apache-beam[aws]{BEAM}"],
+        "aws": AWS,
         "azure": [f"apache-beam[azure]{BEAM}"],
         "report": ["matplotlib>=3.8,<4"],
         "examples": ["scikit-learn>=1.5,<2"],
@@ -61,7 +67,13 @@ setup(
             "pre-commit>=4,<5",
             "pre-commit-hooks>=5,<7",
             "types-PyYAML>=6,<7",
+            *GCS,
+            *AWS,
+            "gcp-storage-emulator>=2026.7,<2027",
+            "moto[s3]>=5.2,<6",
+            "flask>=3,<4",  # moto's server, without the other services of its own extra
+            "flask-cors>=5,<7",
         ],
     },
-    entry_points={"console_scripts": ["estimator-score=pipeline.commands:main"]},  # what main returns is the exit code
+    entry_points={"console_scripts": ["estimator-score=pipeline.commands:run_and_exit"]},
 )

@@ -1,8 +1,6 @@
 """`python -m pipeline COMMAND`."""
 
-import sys
-
-from pipeline.commands import main
+from pipeline.commands import run_and_exit
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

@@ -8,10 +8,11 @@ from pipeline.plan import check_output_outside_input, match_shards, missing_numb
 from pipeline.publish import existing_output
 from pipeline.report import record_in_words
 from pipeline.scoring import close_scorers
+from pipeline.skew import find_skew
 
 
 def check(job: Job) -> str:
-    """Load everything a run loads, score one batch, and tell what the output will be.
+    """Load everything a run loads, score one batch, hold the first rows against the transform, and tell what the output will be.
 
     Raises:
       ScoringError: what the run would be refused for.
@@ -20,6 +21,7 @@ def check(job: Job) -> str:
     shards = match_shards(job.input)
     prepared = prepare(job, shards)
     close_scorers()
+    skew = find_skew(prepared.spec, shards)
     exists = existing_output(job.output.path, "skip") == "skip"
     step = prepared.model["step"]
     lines = [
@@ -31,9 +33,11 @@ def check(job: Job) -> str:
         f"record      {record_in_words(prepared.record)}",
         f"transform   {prepared.transform['path'] if prepared.transform else 'none'}",
         f"output      {job.output.path}" + (f" (exists; if_exists: {job.output.if_exists})" if exists else ""),
+        f"skew        {skew.lines[0]}",
+        *(f"  {line}" for line in skew.lines[1:]),
         "columns",
         *(f"  {field.name}: {field.type}" for field in prepared.schema),
-        *(f"warning     {warning}" for warning in (*prepared.warnings, *missing_numbers(shards))),
+        *(f"warning     {warning}" for warning in (*prepared.warnings, *skew.warnings, *missing_numbers(shards))),
         "the job can run",
     ]
     return "\n".join(lines)

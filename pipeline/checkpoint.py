@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pipeline import evaluations, files
 from pipeline.errors import ModelError
-from pipeline.tensor_bundle import Bundle, parse_index
+from pipeline.tensor_bundle import Bundle, parse_index, read_integer
 
 _STATE_FILE = "checkpoint"
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -82,6 +82,11 @@ def resolve(model_dir: str | None, choice: str | os.PathLike[str] | int | Best =
 def read_bundle(path: str) -> Bundle:
     """The index of the checkpoint with the prefix `path`."""
     return parse_index(files.read_bytes(f"{path}.index"), f"{path}.index")
+
+
+def data_file(path: str, shard: int, bundle: Bundle) -> str:
+    """Path of a data file of the checkpoint with the prefix `path`."""
+    return f"{path}.data-{shard:05d}-of-{bundle.num_shards:05d}"
 
 
 def _model_folder(model_dir: str | None) -> str:
@@ -189,7 +194,7 @@ def _complete(path: str, note: str) -> Checkpoint:
     bundle = parse_index(data, f"{path}.index")
     parts = [(index, len(data))]
     for shard, needed in enumerate(bundle.shard_bytes):
-        name = f"{base}.data-{shard:05d}-of-{bundle.num_shards:05d}"
+        name = data_file(base, shard, bundle)
         if name not in sizes:
             raise _incomplete(path, f"{name} is missing, {needed} bytes are needed")
         if sizes[name] < needed:
@@ -212,16 +217,12 @@ def _incomplete(path: str, what: str) -> ModelError:
 def _step(path: str, bundle: Bundle) -> int | None:
     numbered = _numbered(files.base_name(path))
     entry = bundle.entries.get("global_step")
-    if numbered is not None or entry is None or entry.shape:
+    if numbered is not None or entry is None or entry.shape or not entry.dtype.startswith("int"):
         return numbered
-    import tensorflow as tf
-
     try:
-        return int(tf.train.load_checkpoint(path).get_tensor("global_step"))
-    except tf.errors.OpError as error:
-        raise ModelError(
-            f"checkpoint {path} is damaged: its global_step cannot be read ({type(error).__name__})"
-        ) from error
+        return read_integer(bundle, "global_step", lambda shard: files.open_read(data_file(path, shard, bundle)))
+    except ModelError as error:
+        raise ModelError(f"checkpoint {path} is damaged: {error}") from error
 
 
 def _checkpoints(folder: str) -> Iterator[tuple[int | None, str]]:

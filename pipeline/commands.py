@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import JobError, ScoringError
+from pipeline.errors import JobError, ScoringError, Terminated, without_values
 from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -45,6 +43,16 @@ Memory stays below 2 GB; the rest goes to a folder in TMPDIR.
 """
 
 
+def run_and_exit() -> NoReturn:
+    """The process of a command: run it and end with its exit code."""
+    code = main()
+    if code in (130, 143):  # threads of the runner would go on with their work, and the process wait for them
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parser = _parser()
@@ -61,16 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScoringError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped; nothing was published", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"stopped{_how_far(stopped)}", file=sys.stderr)
         return 130
-    except _Terminated:
-        print("terminated; nothing was published", file=sys.stderr)
+    except Terminated as stopped:
+        print(f"terminated{_how_far(stopped)}", file=sys.stderr)
         return 143
     except Exception as error:
         if os.environ.get("ESTIMATOR_SCORE_TRACEBACK"):
             raise
-        print(f"error: {_what_and_where(error)}", file=sys.stderr)
+        print(f"error: {without_values(error)}", file=sys.stderr)
         print("set ESTIMATOR_SCORE_TRACEBACK=1 to see all of it; it may hold values of rows", file=sys.stderr)
         return 1
     finally:
@@ -100,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--limit_shards", type=_count, metavar="N", help="a trial run: only the first N shards")
     score.add_argument(
         "--limit_rows", type=_count, metavar="M", help="a trial run: only the first M rows of each shard"
+    )
+    score.add_argument(
+        "--no_resume", action="store_true", help="start anew: drop the parts and the checkpoint of an unfinished run"
     )
     score.add_argument("--report", metavar="FILE", help="write the report of the run as JSON")
     score.add_argument("--quiet", action="store_true", help="no progress and no summary")
@@ -176,14 +187,14 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
             job,
             run_date=known.run_date,
             quiet=known.quiet,
+            resume=not known.no_resume,
             limit_shards=known.limit_shards,
             limit_rows=known.limit_rows,
             beam_arguments=beam_arguments,
         )
     except Exception as error:
         code = error.exit_code if isinstance(error, ScoringError) else 1
-        text = str(error) if isinstance(error, ScoringError) else _what_and_where(error)
-        failed = Report(job.name, job.output.path, code, "failed", run_date=known.run_date, error=text)
+        failed = Report(job.name, job.output.path, code, "failed", run_date=known.run_date, error=without_values(error))
         _write_report(known.report, failed)
         raise
     _write_report(known.report, report)
@@ -271,30 +282,12 @@ def _write_report(path: str | None, report: Report) -> None:
         raise JobError(f"--report {path}: {error.strerror}") from error
 
 
-def _what_and_where(error: BaseException) -> str:
-    """Class and place of an error nobody foresaw. Its text may hold values of a row, so it is not shown.
-
-    A runner raises what happened in a stage as a RuntimeError whose text is the trace of the stage.
-    """
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error}"
-    frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
-    classes = re.findall(r"^(?:RuntimeError: )?([A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b", str(error), re.M)
-    if not frames:
-        frames = [
-            (place.filename, str(place.lineno), place.name) for place in traceback.extract_tb(error.__traceback__)
-        ]
-        classes = [type(error).__name__]
-    file, line, function = frames[-1]
-    return f"{classes[-1] if classes else type(error).__name__} in {function} ({file}:{line})"
-
-
-class _Terminated(BaseException):
-    """SIGTERM."""
+def _how_far(stopped: BaseException) -> str:
+    return f"; {stopped}" if str(stopped) else "; nothing was published"
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    raise Terminated
 
 
 def _in_main_thread() -> bool:

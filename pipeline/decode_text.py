@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -13,6 +14,9 @@ import pyarrow as pa
 from pipeline.decode import Decoded, Leaves, decode_column, found_shape, refused_rows, to_rows, wanted
 from pipeline.exact import exact_objects
 from pipeline.features import Feature
+
+_TOO_LARGE = 10**400
+"""In place of a finite number that no float is large enough for: every dtype refuses it, as it is no infinity."""
 
 
 def decode_text(cells: pa.Array, feature: Feature, *, optional: bool = False) -> Decoded:
@@ -25,11 +29,21 @@ def decode_text(cells: pa.Array, feature: Feature, *, optional: bool = False) ->
         value = None
         if cell is not None:
             try:
-                value = json.loads(cell.decode())
+                value = parse_json(cell.decode())
             except (ValueError, RecursionError):
                 unreadable[row] = f"expected {wanted(feature)} as JSON, found text that is not JSON"
         values.append(value)
     return _decode_objects(values, feature, optional, unreadable)
+
+
+def parse_json(text: str, **hooks: Any) -> Any:
+    """`json.loads`, where a number that is too large for a float does not become infinite."""
+    return json.loads(text, parse_float=_float, **hooks)
+
+
+def _float(written: str) -> float | int:
+    number = float(written)
+    return number if math.isfinite(number) else int(math.copysign(1, number)) * _TOO_LARGE
 
 
 def decode_json(values: Sequence[Any], feature: Feature, *, optional: bool = False) -> Decoded:

@@ -1,4 +1,4 @@
-"""The one way of reaching files: local paths and every scheme that Beam has a filesystem for.
+"""The one way of reaching files: local paths here, and those with a scheme by `pipeline.stores`.
 
 Local paths do not go through Beam's `LocalFileSystem`: its `match` skips folders that it may not read without a word,
 does not follow links to folders, and its `delete` takes the names of files for patterns.
@@ -6,6 +6,7 @@ does not follow links to folders, and its `delete` takes the names of files for 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -16,21 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes, FileSystem
+from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
+
+from pipeline.stores import FileInfo, not_found, store_of
 
 _GLOB = re.compile(r"[*?\[]")
 _COPY_BYTES = 8 << 20
-
-
-class FileInfo(NamedTuple):
-    """A file as it is listed. `modified`: seconds since 1970, or None where the filesystem does not tell."""
-
-    path: str
-    bytes: int
-    modified: float | None
 
 
 def is_local(path: str) -> bool:
@@ -68,7 +63,7 @@ def match(pattern: str, ignore: Sequence[str] = ()) -> list[FileInfo]:
     """
     found: dict[str, FileInfo] = {}
     for plain in _without_empty_folders(pattern):
-        for info in _match_local(plain, ignore) if is_local(plain) else _match_remote(plain, ignore):
+        for info in _match_local(plain, ignore) if is_local(plain) else _match_store(plain, ignore):
             found[info.path] = info
     return sorted(found.values())
 
@@ -82,25 +77,34 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 def list_folder(folder: str) -> list[FileInfo]:
     """The files in a folder, sorted by path; none if there is no such folder."""
     if not is_local(folder):
-        return _match_remote(join(folder, "*"), ())
+        return sorted(store_of(folder).list_folder(folder))
     if not Path(folder).is_dir():
         return []
-    return sorted(info for path in Path(folder).iterdir() if path.exists() for info in _regular_file(str(path)))
+    found: list[FileInfo] = []
+    for path in Path(folder).iterdir():
+        with contextlib.suppress(FileNotFoundError):  # gone since, or a link that leads nowhere
+            found += _regular_file(str(path))
+    return sorted(found)
 
 
 def exists(path: str) -> bool:
     """Whether there is a file (locally: or a folder) of that name."""
-    return Path(path).exists() if is_local(path) else FileSystems.exists(path)
+    return Path(path).exists() if is_local(path) else store_of(path).info(path) is not None
 
 
 def size(path: str) -> int:
     """Bytes of a file. Raises OSError if it is not there."""
-    return Path(path).stat().st_size if is_local(path) else FileSystems.get_filesystem(path).size(path)
+    if is_local(path):
+        return Path(path).stat().st_size
+    info = store_of(path).info(path)
+    if info is None:
+        raise not_found(path)
+    return info.bytes
 
 
 def open_read(path: str) -> BinaryIO:
     """Open a file for reading its bytes as they are: nothing is decompressed. It can seek."""
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return Path(path).open("rb") if is_local(path) else store_of(path).open_read(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -110,13 +114,16 @@ def read_bytes(path: str) -> bytes:
 
 
 def open_write(path: str) -> BinaryIO:
-    """Open a file for writing; its folder is made. What is written may be seen before the file is closed."""
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    """Open a file for writing; its folder is made. A local one may be seen before it is closed."""
+    if not is_local(path):
+        return store_of(path).open_write(path)
+    make_folder(str(Path(path).parent))
+    return Path(path).open("wb")
 
 
 def write_bytes(path: str, data: bytes) -> None:
     """Write a small file so that a reader sees all of it or what was there before."""
-    if not is_local(path):  # an object appears whole when it is closed
+    if not is_local(path):
         with open_write(path) as file:
             file.write(data)
         return
@@ -130,10 +137,65 @@ def write_bytes(path: str, data: bytes) -> None:
         raise
 
 
+def create(path: str, data: bytes) -> bool:
+    """Write a small file unless there is one of that name: whether this call made it, of all that try at once.
+
+    A reader sees the whole file or none. The folder is made. Filesystems other than local ones, gs:// and s3:// cannot
+    create on condition: there this looks first and then writes, so two callers at one moment may both be told yes.
+    """
+    if not is_local(path):
+        return store_of(path).create(path, data)
+    make_folder(str(Path(path).parent))
+    temporary = _beside(path)
+    try:
+        Path(temporary).write_bytes(data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        return _create_without_links(path, data)
+    finally:
+        delete([temporary])
+    return True
+
+
+def touch(path: str) -> None:
+    """Mark a file as just used: its `FileInfo` is another one then, if only by a time in whole seconds (S3).
+
+    Raises:
+      FileNotFoundError: it is not there; nothing is made.
+    """
+    if not is_local(path):
+        store_of(path).touch(path)
+        return
+    try:
+        os.utime(path)
+    except FileNotFoundError:  # it does not name the file
+        raise not_found(path) from None
+
+
+def delete_unchanged(info: FileInfo) -> bool:
+    """Delete a file if it is still the one that was listed; whether it was, and is gone now by this call.
+
+    On gs:// the store decides. Elsewhere there is a moment between looking and deleting.
+    """
+    if not is_local(info.path):
+        return store_of(info.path).delete_unchanged(info)
+    try:
+        if [info] != list(_regular_file(info.path)):
+            return False
+        Path(info.path).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def copy(source: str, target: str) -> None:
     """Copy a file, also from one filesystem to another; an older target is replaced by the whole file at once."""
-    if not is_local(source) and FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
-        FileSystems.copy([source], [target])
+    if not is_local(source) and _same_store(source, target):
+        store_of(source).copy(source, target)
         return
     written = _beside(target) if is_local(target) else target
     try:
@@ -142,7 +204,8 @@ def copy(source: str, target: str) -> None:
         if written != target:
             Path(written).replace(target)
     except OSError:
-        delete([written])
+        if written != target:
+            delete([written])
         raise
 
 
@@ -160,10 +223,8 @@ def move(source: str, target: str) -> None:
         except OSError as error:
             if error.errno != errno.EXDEV:  # another disk: no rename reaches it
                 raise
-    elif FileSystems.get_scheme(source) == FileSystems.get_scheme(target):
-        if FileSystems.get_filesystem(target).has_dirs():  # HDFS does not rename over a file
-            delete([target])
-        FileSystems.rename([source], [target])
+    elif _same_store(source, target):
+        store_of(source).move(source, target)
         return
     copy(source, target)
     delete([source])
@@ -171,18 +232,14 @@ def move(source: str, target: str) -> None:
 
 def delete(paths: Iterable[str]) -> None:
     """Delete files; one that is not there is fine."""
-    remote = []
+    remote: dict[str | None, list[str]] = {}
     for path in paths:
         if is_local(path):
             Path(path).unlink(missing_ok=True)
         else:
-            remote.append(path)
-    if remote:
-        try:
-            FileSystems.delete(remote)
-        except OSError:
-            if any(exists(path) for path in remote):
-                raise
+            remote.setdefault(FileSystems.get_scheme(path), []).append(path)
+    for of_scheme in remote.values():
+        store_of(of_scheme[0]).delete(of_scheme)
 
 
 def delete_folder(path: str) -> None:
@@ -193,9 +250,7 @@ def delete_folder(path: str) -> None:
         except FileNotFoundError:
             return
     else:
-        delete([info.path for info in _match_remote(join(path, "**"), ())])
-        if FileSystems.get_filesystem(path).has_dirs() and exists(path):
-            FileSystems.delete([path])
+        store_of(path).delete_folder(path)
 
 
 def delete_empty_folder(path: str) -> None:
@@ -208,13 +263,22 @@ def make_folder(path: str) -> None:
     """Make a folder and its parents where the filesystem has folders; one that is there is fine."""
     if is_local(path):
         Path(path).mkdir(parents=True, exist_ok=True)
-    elif FileSystems.get_filesystem(path).has_dirs() and not exists(path):
-        FileSystems.mkdirs(path)
+    else:
+        store_of(path).make_folder(path)
 
 
 def _beside(path: str) -> str:
     """A hidden name in the same folder, for a file that takes its place with one rename."""
     return str(Path(path).with_name(f".{uuid.uuid4().hex}.tmp"))
+
+
+def _create_without_links(path: str, data: bytes) -> bool:
+    try:
+        with Path(path).open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _without_empty_folders(pattern: str) -> Iterator[str]:
@@ -224,15 +288,12 @@ def _without_empty_folders(pattern: str) -> Iterator[str]:
         yield first + "".join(joint + other for joint, other in zip(joints, others, strict=True))
 
 
-def _match_remote(pattern: str, ignore: Sequence[str]) -> list[FileInfo]:
-    found = {found.path: found for result in FileSystems.match([pattern]) for found in result.metadata_list}
-    if has_glob(pattern) and FileSystems.exists(pattern):
-        found[pattern] = FileSystems.get_filesystem(pattern).metadata(pattern)
-    return [
-        FileInfo(path, file.size_in_bytes, file.last_updated_in_seconds or None)
-        for path, file in sorted(found.items())
-        if not path.endswith("/") and not _ignored(path, ignore)  # stores keep empty objects that stand for folders
-    ]
+def _same_store(one: str, other: str) -> bool:
+    return FileSystems.get_scheme(one) == FileSystems.get_scheme(other)
+
+
+def _match_store(pattern: str, ignore: Sequence[str]) -> list[FileInfo]:
+    return [info for info in store_of(pattern).match(pattern) if not _ignored(info.path, ignore)]
 
 
 def _match_local(pattern: str, ignore: Sequence[str]) -> Iterator[FileInfo]:

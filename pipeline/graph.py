@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
+from pipeline.lease import Lease
 from pipeline.publish import Limits
 from pipeline.scoring import ScoringSpec
 from pipeline.stages import BatchRows, Predict, Publish, ReadPlan, ReadShards, WriteParts
@@ -16,7 +17,7 @@ from pipeline.stages import BatchRows, Predict, Publish, ReadPlan, ReadShards, W
 class Run:
     """A planned run: what scores, into which schema, and what it puts up with."""
 
-    run_id: str
+    lease: Lease
     spec: ScoringSpec
     schema: pa.Schema
     limits: Limits
@@ -25,13 +26,13 @@ class Run:
 
 def build(p: beam.Pipeline, run: Run) -> None:
     """Add a run to a pipeline."""
-    job, columns, output = run.spec.job, run.spec.columns, run.spec.job.output.path
+    job, columns, lease = run.spec.job, run.spec.columns, run.lease
     (
         p
-        | "Plan" >> ReadPlan(output)  # the parts, frozen at launch; a part is one shard
-        | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record, run.limit_rows)
+        | "Plan" >> ReadPlan(lease)  # the parts, frozen at launch; a part is one shard
+        | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record, run.limit_rows, lease)
         | "Batch" >> BatchRows(job.batch)  # by rows and bytes, never across parts
-        | "Predict" >> Predict(run.spec, output)  # training's transform and the Estimator in one session
-        | "Write" >> WriteParts(output, run.schema, run.spec.record_format, run.run_id)  # a file a part, not yet named
-        | "Publish" >> Publish(output, run.run_id, run.limits)  # reconcile, move, manifest, _SUCCESS last
+        | "Predict" >> Predict(run.spec, lease)  # training's transform and the Estimator in one session
+        | "Write" >> WriteParts(lease, run.schema, run.spec.record_format)  # a file a part, not yet under its name
+        | "Publish" >> Publish(lease, run.limits)  # reconcile, move, manifest, _SUCCESS last
     )

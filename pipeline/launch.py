@@ -13,30 +13,38 @@ import pyarrow as pa
 
 from pipeline import checkpoint as checkpoints
 from pipeline import files
+from pipeline.artifacts import Copies, Places, local_assets, stage_assets, stage_model, stage_transform
 from pipeline.batch import Regrouper
 from pipeline.code import add_user_code, resolve, source_files
-from pipeline.errors import BrokenShard, JobError
+from pipeline.errors import BrokenShard, JobError, ScoringError
 from pipeline.estimator import load_estimator
 from pipeline.features import EXAMPLE_DTYPES, Feature, from_tensorflow
 from pipeline.job import Best, Job
 from pipeline.outputs import check_names
+from pipeline.pinned import Pinned, what_is_asked
 from pipeline.plan import settings_digest
 from pipeline.predict import RowScorer, Scored, refuse_wrong_job
 from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows, optional_that_matter
-from pipeline.read import read_input
+from pipeline.read import read_input, with_format
 from pipeline.readers import source_schema
 from pipeline.record import find_record, replay
+from pipeline.record.file import FOLDER, TRANSFORM
 from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard
 from pipeline.scoring import ScoringSpec, build_scorer, forget_transforms, keep_open, load_transform
+from pipeline.settings import settings_components
+from pipeline.staging import file_digest
 
 VERSIONED = ("tensorflow", "tensorflow-estimator", "apache-beam", "pyarrow", "numpy", "estimator-score")
-_WHICH_MODEL = ("model_dir", "checkpoint", "record", "require_record")
-"""Keys of `model` that no score depends on once the checkpoint is resolved."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that was proved to work: what workers need, the scorer that was built, and what the manifest says of them."""
+    """A job that was proved to work: what workers need, the scorer that was built, and what the manifest says of them.
+
+    settings: all that scores rest on beside the shard, component -> digest; `spec.key` is the digest of it.
+    code: path -> SHA-256, in hex, of every source file that counts.
+    staged: the copies that the run reads, as plain JSON, for a restart of it; empty where production is read in place.
+    """
 
     spec: ScoringSpec
     scorer: RowScorer
@@ -45,11 +53,23 @@ class Prepared:
     transform: Mapping[str, Any] | None
     record: Mapping[str, Any]
     versions: Mapping[str, str]
+    settings: Mapping[str, str]
+    code: Mapping[str, str]
+    staged: Mapping[str, Any]
     warnings: tuple[str, ...]
 
 
-def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
+def prepare(
+    job: Job, shards: Sequence[Shard], staging: str | None = None, pinned: Mapping[str, Any] | None = None
+) -> Prepared:
     """Load and check all that a run needs; the scorer stays open for `pipeline.scoring.open_scorer` in this process.
+
+    Args:
+      job: a checked job.
+      shards: the input.
+      staging: the folder where the run's copies go (`pipeline.artifacts.staging_folder`). None: local files are read in
+        place, and others fetched to the cache of this machine.
+      pinned: `staged` of the unfinished run that is restarted: its checkpoint and its transform are kept.
 
     Raises:
       JobError, ModelError, InputError: each names what is wrong and the remedy.
@@ -57,19 +77,34 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
     add_user_code(job.code)
     import pipeline.tf_estimator  # noqa: F401  before any user code is imported
 
-    features, transform = load_features(job)
+    job = job.model_copy(update={"input": with_format(job.input, shards)})
+    pin = Pinned.of_run(pinned, job) if pinned else None
+    places, features, transform = open_transform(job, staging, pin)
     columns = resolve_columns(job, features, shards)
-    estimator = load_estimator(job.model)
-    checkpoint = resolve_checkpoint(job, estimator)
-    found = find_record(job, estimator.model_dir, checkpoint, features, transform)
+    places, estimator = open_estimator(places, staging, pin)
+    checkpoint, assets_copy = places.chosen, None
+
+    def keep_assets(paths: Sequence[str]) -> Mapping[str, str]:
+        nonlocal assets_copy
+        assets_copy = pin.assets(paths, places, staging) if pin else stage_assets(paths, places, staging)
+        return local_assets(paths, places, assets_copy)
+
     spec = ScoringSpec("", job, job.input.format, columns, checkpoint)
-    scorer = build_scorer(spec, estimator)
+    with places.named_as_in_job():
+        found = find_record(_with_record(places) if pin else job, estimator.model_dir, checkpoint, features, transform)
+        scorer = build_scorer(spec, estimator, places, keep_assets)
     versions = installed_versions()
     fingerprint = transform.fingerprint if transform is not None else None
-    spec = replace(spec, key=_settings_key(spec, scorer, fingerprint, versions, estimator))
+    in_copies = local_assets(scorer.model.assets, places, assets_copy)
+    assets = {path: file_digest(in_copies.get(path, path)) for path in scorer.model.assets}
+    code = {path: file_digest(path) for path in source_files(job.code, [estimator._model_fn, *_references(job)])}
+    settings = settings_components(spec, fingerprint, assets.values(), code, versions)
+    copies = Copies(*(copy.staged if copy else None for copy in (places.model, places.transform, assets_copy)))
+    spec = replace(spec, key=settings_digest(settings), copies=copies)
     keep_open(spec, scorer)
     parity = replay(found, scorer, job)
     warnings = probe(spec, scorer, shards)
+    asset_paths = tuple(places.original(path) for path in scorer.model.assets)
     return Prepared(
         spec=spec,
         scorer=scorer,
@@ -79,15 +114,45 @@ def prepare(job: Job, shards: Sequence[Shard]) -> Prepared:
             "checkpoint": checkpoint.path,
             "step": checkpoint.step,
             "digest": checkpoint.digest,
-            "assets": {path: _file_digest(path) for path in sorted(set(scorer.model.assets))},
+            "assets": dict(sorted(zip(asset_paths, assets.values(), strict=True))),
         },
         transform=None
         if job.transform is None
         else {"path": job.transform.path or job.transform.function, "fingerprint": fingerprint},
         record=parity.to_manifest(),
         versions=versions,
+        settings=settings,
+        code=code,
+        staged={} if staging is None else Pinned(what_is_asked(job), checkpoint, copies, asset_paths).to_json(),
         warnings=(*filter(None, (checkpoint.note, parity.warning)), *warnings),
     )
+
+
+def open_transform(
+    job: Job, staging: str | None = None, pin: Pinned | None = None
+) -> tuple[Places, dict[str, Feature], Any]:
+    """Find the transform of a job and load it: where it lies, the raw feature spec, and the transform or None."""
+    path = job.transform.path if job.transform is not None else None
+    places = Places(job, transform=pin.transform(job, staging) if pin else stage_transform(path, staging))
+    with places.named_as_in_job():
+        features, transform = load_features(places.local_job)
+    if places.transform is not None:
+        transform.path = path  # how a record and messages call it
+    return places, features, transform
+
+
+def open_estimator(places: Places, staging: str | None = None, pin: Pinned | None = None) -> tuple[Places, Any]:
+    """Choose the checkpoint of a job and build its Estimator, which gets the copy of model_dir, if there is one."""
+    job = places.job
+    own: Any = None if job.model.model_dir else load_estimator(job.model)  # it alone knows its model_dir
+    model_dir = job.model.model_dir or own.model_dir
+    if pin is not None:
+        checkpoint, copy = pin.model(job, model_dir, staging)
+    else:
+        checkpoint, copy = stage_model(job, model_dir, staging, partial(resolve_checkpoint, job, model_dir))
+    places = replace(places, checkpoint=checkpoint, model=copy)
+    with places.named_as_in_job():
+        return places, own or load_estimator(places.local_job.model)
 
 
 def load_features(job: Job) -> tuple[dict[str, Feature], Any]:
@@ -115,11 +180,11 @@ def load_features(job: Job) -> tuple[dict[str, Feature], Any]:
     return dict(features), transform
 
 
-def resolve_checkpoint(job: Job, estimator: Any) -> checkpoints.Checkpoint:
-    """The checkpoint that the job chooses, in its `model_dir` or the one that the builder gave to its RunConfig."""
+def resolve_checkpoint(job: Job, model_dir: str | None) -> checkpoints.Checkpoint:
+    """The checkpoint that the job chooses. model_dir: that of the job, or of the Estimator."""
     written = job.model.checkpoint
     choice = checkpoints.Best(written.metric, written.mode) if isinstance(written, Best) else written
-    return checkpoints.resolve(job.model.model_dir or estimator.model_dir, choice)
+    return checkpoints.resolve(model_dir, choice)
 
 
 def resolve_columns(job: Job, features: Mapping[str, Feature], shards: Sequence[Shard]) -> Columns:
@@ -186,9 +251,18 @@ def probe(spec: ScoringSpec, scorer: RowScorer, shards: Sequence[Shard]) -> tupl
 
     Returns warnings, such as of optional features that the predictions depend on.
     """
-    batch = first_batch(spec, shards)
-    if batch is None:
+    first = _first_batch(spec, shards)
+    if first is None:
         return ()
+    shard, batch = first
+    try:
+        return _probe(spec, scorer, batch)
+    except ScoringError as error:
+        error.shard = error.shard or shard.path
+        raise
+
+
+def _probe(spec: ScoringSpec, scorer: RowScorer, batch: pa.RecordBatch) -> tuple[str, ...]:
     some = distinct_rows(batch, PROBE_ROWS)
     scored = scorer.score(some)
     if scored.rows.num_rows == 0:
@@ -216,6 +290,11 @@ def first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> pa.RecordBatch | 
     Raises:
       ModelError: no row of the first chunk can be decoded, and all for one reason.
     """
+    first = _first_batch(spec, shards)
+    return first[1] if first else None
+
+
+def _first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> tuple[Shard, pa.RecordBatch] | None:
     job, at_first = spec.job, True
     for shard in shards:
         regrouper = Regrouper(job.batch.rows, job.batch.bytes)
@@ -226,11 +305,11 @@ def first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> pa.RecordBatch | 
                     if chunk.rows.num_rows == 0:
                         refuse_wrong_job(Scored(chunk.rows, chunk.rejected, {}))
                 if batches := regrouper.add(chunk.rows):
-                    return batches[0]
+                    return shard, batches[0]
         except BrokenShard:
             pass  # the run tells of it
         if batches := regrouper.finish():
-            return batches[0]
+            return shard, batches[0]
     return None
 
 
@@ -245,31 +324,6 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def _settings_key(
-    spec: ScoringSpec, scorer: RowScorer, fingerprint: str | None, versions: Mapping[str, str], estimator: Any
-) -> str:
-    job = spec.job
-    settings = job.settings()
-    code = source_files(job.code, [estimator._model_fn, *_references(job)])
-    return settings_digest(
-        {
-            "checkpoint": spec.checkpoint.digest,
-            "transform": fingerprint,
-            "code": {path: _file_digest(path) for path in code},
-            "assets": [_file_digest(path) for path in scorer.model.assets],  # not their paths: a transform may move
-            "versions": {
-                name: versions.get(name) for name in ("tensorflow", "tensorflow-estimator", "estimator-score")
-            },
-            "columns": repr(spec.columns),
-            "model": {key: value for key, value in settings["model"].items() if key not in _WHICH_MODEL},
-            "input": {key: value for key, value in settings["input"].items() if key not in ("pattern", "ignore")},
-            "output": {key: settings["output"].get(key) for key in ("passthrough", "predictions", "types", "row_ids")},
-            "batch": settings["batch"],
-            "errors": {key: settings["errors"].get(key) for key in ("non_finite", "keep_record")},
-        }
-    )
-
-
 def _references(job: Job) -> list[Any]:
     references = [(job.model.estimator, "model.estimator"), (job.model.model_fn, "model.model_fn")]
     if job.transform is not None:
@@ -277,7 +331,10 @@ def _references(job: Job) -> list[Any]:
     return [resolve(reference, key) for reference, key in references if reference]
 
 
-def _file_digest(path: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(files.read_bytes(path)).hexdigest()
+def _with_record(places: Places) -> Job:
+    """The job with the parity record that was staged: production may have lost it with the checkpoint."""
+    job = places.job
+    record = files.join(places.model.folder, FOLDER) if places.model is not None else ""
+    if not record or not files.exists(files.join(record, TRANSFORM)):
+        return job
+    return job.model_copy(update={"model": job.model.model_copy(update={"record": record})})

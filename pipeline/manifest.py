@@ -23,7 +23,7 @@ PART_NAME = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")
 
 
 def build_manifest(
-    plan: Plan, results: Sequence[PartResult], finished: str, rejected_path: str | None, timings: Mapping[str, float]
+    plan: Plan, results: Sequence[PartResult], finished: str, rejected_path: str | None
 ) -> dict[str, Any]:
     """The manifest as plain JSON values.
 
@@ -31,7 +31,6 @@ def build_manifest(
       results: one a part, in the order of the plan.
       finished: RFC 3339, UTC.
       rejected_path: folder of the rejected rows, or None for `_rejected` in the output.
-      timings: seconds of what the caller has timed; the whole run is added.
     """
     count = len(results)
     read = sum(result.read for result in results)
@@ -65,7 +64,9 @@ def build_manifest(
         "record": dict(plan.record),
         "job": dict(plan.job),
         "versions": dict(plan.versions),
-        "timings": {"total_seconds": _seconds_between(plan.started, finished), **timings},
+        "settings": dict(plan.settings),
+        "code": dict(plan.code),
+        "timings": {"total_seconds": _seconds_between(plan.started, finished), **plan.timings},
         "resumed_parts": sum(result.run_id != plan.run_id for result in results),
         "halved_batches": sum(result.halved for result in results),
         "limited": None if plan.limited is None else dict(plan.limited),
@@ -140,7 +141,7 @@ def _shard(result: PartResult) -> dict[str, Any]:
     return {
         "path": result.shard.path,
         "bytes": result.shard.bytes,
-        "modified": None if result.shard.modified is None else _rfc3339(result.shard.modified),
+        "modified": file_time(result.shard.modified),
         "read": result.read,
         "scored": result.scored,
         "rejected": result.rejected,
@@ -149,7 +150,10 @@ def _shard(result: PartResult) -> dict[str, Any]:
     }
 
 
-def _rfc3339(seconds: float) -> str:
+def file_time(seconds: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 in UTC, to the microsecond; None stays None."""
+    if seconds is None:
+        return None
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 

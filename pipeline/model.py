@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -158,6 +158,7 @@ def build_model(
     transform: Any = None,
     feature_choice: Sequence[str] | str | None = None,
     allow_unused: Sequence[str] = (),
+    local_assets: Callable[[Sequence[str]], Mapping[str, str]] = lambda paths: {},
 ) -> Model:
     """Build the PREDICT graph of an Estimator and restore a checkpoint into it.
 
@@ -168,6 +169,7 @@ def build_model(
       transform: a `transforms.Transform` between raw features and the model's, or None.
       feature_choice: names in the order that the model_fn gets as a dict, one name for a bare tensor, or None for all.
       allow_unused: patterns of checkpoint variables that no prediction needs to read.
+      local_assets: given the paths of the files that the graph reads, those that are read elsewhere: path -> where.
 
     Raises:
       ModelError: the model_fn fails, the checkpoint is not of this graph, or a prediction is not by row.
@@ -184,10 +186,13 @@ def build_model(
         spec = _call_model_fn(estimator, _choose(model._transformed, feature_choice))
         model._predictions, model.predictions = _prediction_specs(spec.predictions)
         model.assets = (*_asset_paths(graph), *(attached.assets if attached else ()))
+        _replace_paths(graph, local_assets(model.assets))
 
         def check(saver: Any) -> None:
             try:
-                check_variables(graph, saver, _tensors(spec.predictions), read_bundle(checkpoint.path), allow_unused)
+                check_variables(
+                    graph, saver, list(model._predictions.values()), read_bundle(checkpoint.path), allow_unused
+                )
             except ModelError as error:
                 raise ModelError(f"{checkpoint.path}: {error}") from error
 
@@ -312,8 +317,20 @@ def _asset_paths(graph: Any) -> list[str]:
     return [value.item().decode() for value in values if value is not None]
 
 
-def _tensors(predictions: Any) -> list[Any]:
-    return list(predictions.values()) if isinstance(predictions, Mapping) else [predictions]
+def _replace_paths(graph: Any, places: Mapping[str, str]) -> None:
+    """Let tables be read from other files: where a constant is the path of one, it becomes the path of its copy.
+
+    Feeding the constants instead would not do: `tf.get_static_value` makes those that it was asked about unfeedable.
+    """
+    import tensorflow as tf
+    from tensorflow.core.framework.attr_value_pb2 import AttrValue
+
+    constants = [operation for operation in graph.get_operations() if operation.type == "Const"] if places else []
+    for constant in constants:
+        if constant.outputs[0].dtype == tf.string and constant.outputs[0].shape.rank == 0:
+            path = tf.make_ndarray(constant.get_attr("value")).item().decode(errors="replace")
+            if path in places:
+                constant._set_attr("value", AttrValue(tensor=tf.make_tensor_proto(places[path])))
 
 
 def _operations(tensors: Mapping[str, Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline import files
-from pipeline.errors import InputError, JobError
+from pipeline.errors import BrokenShard, InputError, JobError
 from pipeline.rows import Part, Shard
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class Plan:
     """What a run has set out to do. Workers and the publish step know the run from here alone.
 
     started: RFC 3339, UTC. schema: of the output files. features: raw features by name; optional: those that all rows
-    may lack. model, transform, record, job, versions: as they go into the manifest, plain JSON values. warnings: found
-    at launch. limited: `shards`, and `rows` of each, that a trial run takes at most; None for a whole run.
+    may lack. model, transform, record, job, versions, settings, code: as they go into the manifest, plain JSON values.
+    staged: the copies that the run scores with, for a restart of it. timings: seconds of what came before the plan.
+    warnings: found at launch. limited: `shards`, and `rows` of each, that a trial run takes at most; None for a whole run.
     """
 
     run_id: str
@@ -54,6 +55,10 @@ class Plan:
     record: Mapping[str, Any] = field(default_factory=dict)
     job: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    staged: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     limited: Mapping[str, int | None] | None = None
 
@@ -86,8 +91,7 @@ def temporary(output: str, *names: str) -> str:
 
 
 def write_plan(output: str, plan: Plan) -> None:
-    """Freeze the plan at `OUTPUT/_temporary/plan.json`; what an earlier run has come to is no verdict on this one."""
-    files.delete([temporary(output, VERDICT)])
+    """Freeze the plan at `OUTPUT/_temporary/plan.json`."""
     files.write_bytes(temporary(output, PLAN), plan.to_json().encode())
 
 
@@ -120,8 +124,17 @@ def match_shards(source: Input) -> list[Shard]:
                 info.path.encode()
             except UnicodeEncodeError:
                 raise InputError(f"input.pattern: {info.path!a} is no UTF-8 name; rename the file") from None
-            found[info.path] = Shard(info.path, info.bytes, info.modified)
+            found[info.path] = Shard(*info)
     return [found[path] for path in sorted(found)]
+
+
+def check_unchanged(shard: Shard) -> None:
+    """Raise BrokenShard unless the file of a shard is the one that was planned, by size and etag or time."""
+    found = [info for info in files.match(shard.path) if info.path == shard.path]
+    now = [(info.bytes, info.etag or info.modified) for info in found]
+    if now != [(shard.bytes, shard.etag or shard.modified)]:
+        what = "was changed" if found else "went away"
+        raise BrokenShard(f"the file {what} after the run was planned; run again, and it is scored as it is then")
 
 
 def missing_numbers(shards: Sequence[Shard]) -> list[str]:
@@ -129,7 +142,7 @@ def missing_numbers(shards: Sequence[Shard]) -> list[str]:
     sets: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     for shard in shards:
         named = _NUMBERED.fullmatch(shard.path)
-        if named:
+        if named and f"/{REJECTED}/" not in shard.path:  # a part without bad rows has no file there
             before, number, count, after = named.groups()
             sets[before, count, after].add(int(number))
     warnings = []
@@ -152,8 +165,12 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 def part_key(shard: Shard, digest: str) -> str:
-    """Name of a part's folder under `_temporary/`: the same as long as its scores would be. `digest`: of the settings."""
-    identity = json.dumps([shard.path, shard.bytes, shard.modified, digest], ensure_ascii=False)
+    """Name of a part's folder under `_temporary/`: the same as long as its scores would be. `digest`: of the settings.
+
+    Where a store tells the etag of a shard, it alone stands for the bytes: the same ones copied back are no new shard.
+    """
+    version = shard.modified if shard.etag is None else shard.etag
+    identity = json.dumps([shard.path, shard.bytes, version, digest], ensure_ascii=False)
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 

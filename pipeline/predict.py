@@ -155,11 +155,13 @@ class RowScorer:
             return []
         indices = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1)).tolist()
         if self.non_finite == "fail":
-            raise BudgetError(
+            first = rows.column(ROW)[indices[0]].as_py()
+            error = BudgetError(
                 f"prediction {key!r} is not finite (NaN or infinite) in {len(indices)} of {len(values)} rows of a batch, "
-                f"first in row {rows.column(ROW)[indices[0]].as_py()}; write errors.non_finite: reject to set such rows "
-                "aside, or keep to publish them"
+                f"first in row {first}; write errors.non_finite: reject to set such rows aside, or keep to publish them"
             )
+            error.stage, error.row = "predict", first
+            raise error
         return indices
 
 

@@ -29,6 +29,13 @@ current = Progress()
 """What the stages of this process count into."""
 
 
+def reset() -> Progress:
+    """Begin to count anew."""
+    global current
+    current = Progress()
+    return current
+
+
 @contextmanager
 def shown(
     total_parts: int, quiet: bool = False, stream: TextIO | None = None, interval: float = 30.0
@@ -41,8 +48,7 @@ def shown(
       stream: where to, stderr if it is None; a terminal gets a bar with shards and rows done, rate and time left.
       interval: seconds between two lines in a log.
     """
-    global current
-    current = progress = Progress()
+    progress = reset()
     if quiet:
         yield progress
         return

@@ -1,21 +1,19 @@
-"""Publishing: from the results of all parts to an output that is complete, or not there at all.
-
-What will be deleted and moved is written to `_temporary/publish.json` before the first of it is done, and each step can
-be done again: a publish that was killed goes on where it stopped, with `carry_out`.
-"""
+"""Publishing: from the results of all parts to an output that is complete, or not there at all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pipeline import files
+from pipeline.commit import SUCCESS, Intent, carry_out, clean, pending, published_run, read_intent, replace_files
 from pipeline.errors import BudgetError, CountError, InputError, OutputError
+from pipeline.files import FileInfo
+from pipeline.lease import Lease
 from pipeline.manifest import (
     ABSENT_ROWS,
     MANIFEST,
@@ -25,12 +23,11 @@ from pipeline.manifest import (
     named_files,
     read_manifest,
 )
-from pipeline.plan import REJECTED, VERDICT, Plan, part_name, temporary, utc_now
+from pipeline.medium import Move
+from pipeline.plan import REJECTED, Plan, part_name, temporary, utc_now
 from pipeline.rows import Part
 from pipeline.write import PartResult, read_result
 
-SUCCESS = "_SUCCESS"
-INTENT = "publish.json"
 REFUSED = "_refused.json"
 _THREADS = 8
 _NAMED_AT_MOST = 3
@@ -45,32 +42,7 @@ class Limits:
     rejected_path: str | None = None
 
 
-class Move(NamedTuple):
-    """A file on its way to its final name; `bytes` tells whether it has arrived."""
-
-    source: str
-    target: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Intent:
-    """All that a publish will do, known before it does the first of it."""
-
-    run_id: str
-    delete: tuple[str, ...]
-    moves: tuple[Move, ...]
-    manifest: dict[str, Any]
-
-
-class Verdict(NamedTuple):
-    """How a run ended for good: no retry can mend it."""
-
-    exit_code: int
-    message: str
-
-
-def publish(output: str, plan: Plan, limits: Limits, timings: Mapping[str, float] | None = None) -> dict[str, Any]:
+def publish(lease: Lease, plan: Plan, limits: Limits) -> dict[str, Any]:
     """Reconcile the results of all parts and make them the output; gives the manifest. Doing it twice is doing it once.
 
     An earlier output stays untouched until the new one is known to be whole and within the limits. Where it is refused,
@@ -80,17 +52,17 @@ def publish(output: str, plan: Plan, limits: Limits, timings: Mapping[str, float
       CountError: a part without a result, or rows that do not add up.
       BudgetError: more rejected rows or broken shards than `limits` allows.
       InputError: a feature that is not optional is absent from the whole of a large input.
+      LeaseLost: another run has the output by now.
     """
-    if published_run(output) == plan.run_id:
-        files.delete_folder(temporary(output))
-        return read_manifest(output) or {}
-    intent = read_intent(output)
-    if intent is None or intent.run_id != plan.run_id:
+    lease.check()
+    output = lease.output
+    intent = read_intent(lease)
+    if intent is None:
         results = collect_results(output, plan)
-        _check_limits(output, plan, results, limits)
-        intent = _intend(output, plan, results, limits, timings or {})
-        files.write_bytes(temporary(output, INTENT), json.dumps(asdict(intent)).encode())
-    carry_out(output, intent)
+        _check_limits(lease, plan, results, limits)
+        intent = _intend(output, plan, results, limits)
+    intent = carry_out(lease, intent)
+    clean(lease)
     return intent.manifest
 
 
@@ -104,30 +76,6 @@ def collect_results(output: str, plan: Plan) -> list[PartResult]:
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(partial(read_result, output), plan.parts))
     return [_reconciled(part, result, plan.run_id) for part, result in zip(plan.parts, found, strict=True)]
-
-
-def carry_out(output: str, intent: Intent) -> None:
-    """Delete the old output, move the parts, write the manifest, then `_SUCCESS`; may be begun again at any point."""
-    files.delete([files.join(output, SUCCESS)])
-    files.delete(intent.delete)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(_arrive, intent.moves))
-    for folder in {path.rpartition("/")[0] for path in intent.delete}:
-        files.delete_empty_folder(folder)
-    _place(output, MANIFEST, json.dumps(intent.manifest, indent=1, ensure_ascii=False).encode())
-    _place(output, SUCCESS, intent.run_id.encode())
-    files.delete_folder(temporary(output))
-
-
-def read_intent(output: str) -> Intent | None:
-    """What a publish of this output has set out to do, or None if none was begun (or it is done)."""
-    path = temporary(output, INTENT)
-    if not files.exists(path):
-        return None
-    plain = json.loads(files.read_bytes(path))
-    return Intent(
-        plain["run_id"], tuple(plain["delete"]), tuple(Move(*move) for move in plain["moves"]), plain["manifest"]
-    )
 
 
 def existing_output(output: str, if_exists: Literal["fail", "skip", "overwrite"]) -> Literal["write", "skip"]:
@@ -155,23 +103,6 @@ def existing_output(output: str, if_exists: Literal["fail", "skip", "overwrite"]
     return "write"
 
 
-def write_verdict(output: str, exit_code: int, message: str) -> None:
-    """Write what the run has come to, for retries and the launcher to find."""
-    files.write_bytes(temporary(output, VERDICT), json.dumps(Verdict(exit_code, message)._asdict()).encode())
-
-
-def read_verdict(output: str) -> Verdict | None:
-    """What an attempt at this run has come to, or None."""
-    path = temporary(output, VERDICT)
-    return Verdict(**json.loads(files.read_bytes(path))) if files.exists(path) else None
-
-
-def published_run(output: str) -> str | None:
-    """The run whose output this is, or None where there is none, or not all of it."""
-    path = files.join(output, SUCCESS)
-    return files.read_bytes(path).decode(errors="replace").strip() if files.exists(path) else None
-
-
 def _reconciled(part: Part, result: PartResult | None, run_id: str) -> PartResult:
     place = f"part {part.index} ({part.shard.path})"
     if result is None or (result.state != "done" and result.run_id != run_id):
@@ -183,7 +114,7 @@ def _reconciled(part: Part, result: PartResult | None, run_id: str) -> PartResul
     return result
 
 
-def _check_limits(output: str, plan: Plan, results: list[PartResult], limits: Limits) -> None:
+def _check_limits(lease: Lease, plan: Plan, results: list[PartResult], limits: Limits) -> None:
     read, rejected = sum(result.read for result in results), sum(result.rejected for result in results)
     broken = [result for result in results if result.state != "done"]
     problems = []
@@ -200,14 +131,17 @@ def _check_limits(output: str, plan: Plan, results: list[PartResult], limits: Li
         )
     if problems:
         problems.append("nothing was published; parts that are whole are kept, and are not scored again")
-        raise BudgetError("\n".join(problems + _keep_rejected(output, plan, results, limits)))
+        error = BudgetError("\n".join(problems + _keep_rejected(lease, plan, results, limits)))
+        culprits = [*broken, *(result for result in results if result.rejected)]
+        error.shard = culprits[0].shard.path
+        raise error
     absent = absent_features(plan, results)
     if absent:
         problems = [
             f"no row of {read} has a value for: {', '.join(absent)}; correct input.rename, or list under input.optional "
             f"what shards may lack (this holds from {ABSENT_ROWS} rows on); nothing was published"
         ]
-        raise InputError("\n".join(problems + _keep_rejected(output, plan, results, limits)))
+        raise InputError("\n".join(problems + _keep_rejected(lease, plan, results, limits)))
 
 
 def _exceeds(number: int, limit: int | float, whole: int) -> bool:
@@ -215,26 +149,31 @@ def _exceeds(number: int, limit: int | float, whole: int) -> bool:
     return number > (Fraction(repr(limit)) * whole if isinstance(limit, float) else limit)
 
 
-def _keep_rejected(output: str, plan: Plan, results: list[PartResult], limits: Limits) -> list[str]:
+def _keep_rejected(lease: Lease, plan: Plan, results: list[PartResult], limits: Limits) -> list[str]:
     """Copy the rejected rows of a refused run to where they can be read; gives the line that says where.
 
     Copies: the parts keep theirs, so that a run with a larger budget need not score again. Beside an earlier output
     they go to a folder of the run's own, for `_rejected` itself belongs to that output.
     """
+    output = lease.output
     rejected = [(index, result) for index, result in enumerate(results) if result.rejected_file]
     if not rejected:
         return []
     root = limits.rejected_path or files.join(output, REJECTED)
     folder = root if published_run(output) is None else files.join(root, plan.run_id)
     copies = [
-        (temporary(output, result.key, result.rejected_file.name), files.join(folder, part_name(index, len(results))))
+        Move(
+            temporary(output, result.key, result.rejected_file.name),
+            files.join(folder, part_name(index, len(results))),
+            result.rejected_file.bytes,
+        )
         for index, result in rejected
         if result.rejected_file
     ]
-    files.delete(_refused_files(root))
-    files.write_bytes(files.join(root, REFUSED), json.dumps([target for _, target in copies]).encode())
-    for source, target in copies:
-        files.copy(source, target)
+    names = json.dumps([copy.target for copy in copies]).encode()
+    files.write_bytes(temporary(output, REFUSED), names)
+    list_of_them = Move(temporary(output, REFUSED), files.join(root, REFUSED), len(names))
+    replace_files(lease, _listed(set(_refused_files(root))), [list_of_them, *copies])
     return [f"rejected rows: {folder}"]
 
 
@@ -255,38 +194,30 @@ def _is_part_under(path: str, root: str) -> bool:
 
 def _own_files(output: str, rejected_path: str | None) -> list[str]:
     """What earlier runs have left at the output and may be deleted: published, half published, or refused."""
-    manifest, intent = read_manifest(output), read_intent(output)
+    manifest = read_manifest(output)
     rejected_root = rejected_path or files.join(output, REJECTED)
-    intended = [*intent.delete, *(move.target for move in intent.moves)] if intent else []
+    half = [move.target for intent in pending(output) for move in intent.moves]
     return [
         *(named_files(output, manifest, rejected_path) if manifest else []),
-        *(path for path in intended if _is_part_under(path, output) or _is_part_under(path, rejected_root)),
+        *(path for path in half if _is_part_under(path, output) or _is_part_under(path, rejected_root)),
         *_refused_files(rejected_root),
     ]
 
 
-def _intend(output: str, plan: Plan, results: list[PartResult], limits: Limits, timings: Mapping[str, float]) -> Intent:
+def _intend(output: str, plan: Plan, results: list[PartResult], limits: Limits) -> Intent:
     moves = []
     for index, result in enumerate(results):
         name = part_name(index, len(results))
         folders = [output, limits.rejected_path or files.join(output, REJECTED)]
         for folder, file in zip(folders, result.written, strict=False):  # most parts have no rejected rows
             moves.append(Move(temporary(output, result.key, file.name), files.join(folder, name), file.bytes))
-    targets = {move.target for move in moves}
-    obsolete = (path for path in _own_files(output, limits.rejected_path) if path not in targets)
-    manifest = build_manifest(plan, results, utc_now(), limits.rejected_path, timings)
-    return Intent(plan.run_id, tuple(dict.fromkeys(obsolete)), tuple(moves), manifest)
+    own = {files.join(output, SUCCESS), *_own_files(output, limits.rejected_path)} - {move.target for move in moves}
+    manifest = build_manifest(plan, results, utc_now(), limits.rejected_path)
+    return Intent(plan.run_id, published_run(output), tuple(_listed(own)), tuple(moves), manifest)
 
 
-def _arrive(move: Move) -> None:
-    try:
-        files.move(move.source, move.target)
-    except OSError:
-        if files.exists(move.source) or not files.exists(move.target) or files.size(move.target) != move.bytes:
-            raise
-
-
-def _place(output: str, name: str, data: bytes) -> None:
-    """Write a file of the output by way of `_temporary`, so that a crash leaves no scraps beside the parts."""
-    files.write_bytes(temporary(output, name), data)
-    files.move(temporary(output, name), files.join(output, name))
+def _listed(paths: set[str]) -> list[FileInfo]:
+    """Those of the files that are there, `_SUCCESS` first: without it a reader takes the output for absent."""
+    folders = {path.rpartition("/")[0] for path in paths}
+    found = [info for folder in sorted(folders) for info in files.list_folder(folder) if info.path in paths]
+    return sorted(found, key=lambda info: files.base_name(info.path) != SUCCESS)

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,13 +20,15 @@ _START_UP_LINE = re.compile(
 
 
 def quiet_libraries() -> None:
-    """Silence the logs of TensorFlow and Beam.
+    """Silence the logs of TensorFlow and Beam, and a warning of Google's client.
 
     Beam logs a trace with the text of an error, which may hold values of a row.
     """
     for name in ("tensorflow", "apache_beam"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger().setLevel(logging.ERROR)
+    # Google's client tells, at each import, until when it will support this Python
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import files
+from pipeline.errors import BrokenShard, InputError
 from pipeline.job import Batch, Input
-from pipeline.readers import read_shard
-from pipeline.rows import ROW, Chunk, Columns
+from pipeline.plan import check_unchanged
+from pipeline.readers import read_shard, rejected_format
+from pipeline.rows import ROW, Chunk, Columns, Shard
 
 
 def read_input(path: str, source: Input, columns: Columns, batch: Batch, keep_record: bool = True) -> Iterator[Chunk]:
@@ -24,6 +27,56 @@ def read_input(path: str, source: Input, columns: Columns, batch: Batch, keep_re
         max_bytes=batch.bytes,
         keep_record=keep_record,
     )
+
+
+def with_format(source: Input, shards: Sequence[Shard]) -> Input:
+    """The `input` section with the format of what is read: files of rejected rows carry that of their records.
+
+    The first shard that can be read tells. Where it names another format than `source`, all shards have to be files of
+    rejected rows; where it does not, such files may lie among others.
+
+    Raises:
+      InputError: the file has rejected rows whose records were not kept, or lies among shards of another format.
+    """
+    for shard in shards:
+        try:
+            found = rejected_format(partial(files.open_read, shard.path))
+        except BrokenShard:
+            continue  # the run tells of it
+        if found is None:
+            return source
+        format, any_kept = found
+        if format is None:
+            continue  # it has no rows
+        if not any_kept:
+            raise InputError(
+                f"{shard.path} holds rejected rows without their records (errors.keep_record: false), which cannot be "
+                "scored again; score their shards"
+            )
+        if format == source.format:
+            return source
+        for other in shards:
+            if _is_ordinary(other):
+                raise InputError(
+                    f"{shard.path} holds rejected rows of the format {format}, and {other.path} is no such file: "
+                    f"it would be read as {source.format}; score them in two runs"
+                )
+        return source.model_copy(update={"format": format})
+    return source
+
+
+def _is_ordinary(shard: Shard) -> bool:
+    try:
+        return rejected_format(partial(files.open_read, shard.path)) is None
+    except BrokenShard:
+        return False  # the run tells of it
+
+
+def as_planned(shard: Shard, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """The chunks of a shard; raises BrokenShard where its file is not the one that was planned, before or after."""
+    check_unchanged(shard)
+    yield from chunks
+    check_unchanged(shard)
 
 
 def first_rows(chunks: Iterable[Chunk], count: int) -> Iterator[Chunk]:

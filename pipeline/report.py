@@ -20,6 +20,8 @@ class Report:
 
     status: done, skipped or failed. rows: read, scored, rejected. seconds: name of a phase -> its wall time.
     model, transform, record: as in the manifest. rejected_path: where rejected rows lie, if there are any.
+    resumed_parts: parts that an unfinished run had scored. not_kept: why others of it were scored again, reason -> parts.
+    stale: what has changed since the output was made that this run has skipped, or has found half published.
     """
 
     name: str
@@ -35,6 +37,9 @@ class Report:
     record: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     rejected_path: str | None = None
+    resumed_parts: int = 0
+    not_kept: Mapping[str, int] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
 
@@ -43,22 +48,47 @@ class Report:
         """Rows read a second while the pipeline ran, launch not counted."""
         return self.rows.get("read", 0) / self.seconds["run"] if self.seconds.get("run") else 0.0
 
+    def of_manifest(self, manifest: Mapping[str, Any], rejected_path: str | None) -> None:
+        """Take over what the manifest of the output says; rejected_path: where the job wants rejected rows."""
+        self.run_id, self.rows, self.shards = manifest["run_id"], manifest["rows"], len(manifest["shards"])
+        self.model, self.transform, self.record = manifest["model"], manifest["transform"], manifest["record"]
+        self.resumed_parts = manifest["resumed_parts"]
+        self.warnings += [*manifest.get("warnings", ()), *_halved(manifest.get("halved_batches", 0))]
+        if self.rows["rejected"]:
+            self.rejected_path = rejected_path or f"{self.output}/_rejected"
+
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "rows_per_second": round(self.rows_per_second, 1)}, indent=1)
 
     def summary(self) -> str:
         """The lines that a person reads at the end of a run that was done or skipped."""
         if self.status == "skipped":
-            return f"{self.output} is complete already (output.if_exists: skip); nothing was scored"
+            skipped = f"{self.output} is complete already (output.if_exists: skip); nothing was scored"
+            return "\n".join([skipped, *self._notes()])
         step = f", step {self.model['step']}" if self.model.get("step") is not None else ""
         lines = [
             f"rows        {self.rows['read']:,} read, {self.rows['scored']:,} scored, {self.rows['rejected']:,} rejected",
             f"shards      {self.shards:,}",
-            f"speed       {self.rows_per_second:,.0f} rows/s ({self.seconds['run']:.1f} s, after {self.seconds['launch']:.1f} s to launch)",
             f"checkpoint  {self.model['checkpoint']}{step}",
             f"record      {record_in_words(self.record)}",
             f"output      {self.output}",
         ]
+        if self.seconds:
+            seconds = f"{self.seconds['run']:.1f} s, after {self.seconds['launch']:.1f} s to launch"
+            lines.insert(2, f"speed       {self.rows_per_second:,.0f} rows/s ({seconds})")
+        if self.resumed_parts or self.not_kept:
+            reasons = "".join(f"; {count:,}: {reason}" for reason, count in self.not_kept.items())
+            lines.append(f"resumed     {self.resumed_parts:,} parts of an unfinished run were kept{reasons}")
         if self.rejected_path:
             lines.append(f"rejected    {self.rejected_path}")
-        return "\n".join(lines + [f"warning     {warning}" for warning in self.warnings])
+        return "\n".join([*lines, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        stale = [f"stale       {difference}" for difference in self.stale]
+        return [*stale, *(f"warning     {warning}" for warning in self.warnings)]
+
+
+def _halved(batches: int) -> list[str]:
+    if not batches:
+        return []
+    return [f"{batches} batches were too large for the memory and were scored in two halves; lower batch.rows"]

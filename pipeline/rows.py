@@ -7,14 +7,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.features import Feature
 
 ROW = "_row"
 """Column of a row's number in its shard: int64, from 0."""
 
+ORIGIN = "_origin"
+"""Column of rows that an earlier run had rejected: where they stood first, a struct of `shard` and `row`."""
+
 RECORD = "record"
 """Column of the row as it stands in its shard: serialized bytes of text formats and TFRecord, a struct of columnar ones."""
+
+RECORD_HEADER = b"record_header"
+"""Key of the metadata of a batch: bytes that stand before the record of each of its rows when that is kept."""
 
 REJECTED_SCHEMA = pa.schema(
     [
@@ -36,6 +43,10 @@ def feature_column(name: str) -> str:
 def passthrough_column(name: str) -> str:
     """Name of the column that carries the pass-through column `name` from Read to Predict."""
     return f"passthrough:{name}"
+
+
+DAMAGED = "data checksum does not match"
+"""How the reason ends for a record whose bytes are known to be wrong, whatever they decode to."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file as it was when the run was planned. `modified`: seconds since 1970, or None where unknown."""
+    """One input file as it was when the run was planned. `modified` and `etag`: as in `files.FileInfo`."""
 
     path: str
     bytes: int
     modified: float | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,19 +107,32 @@ class Part:
     shard: Shard
 
 
+class Origin(NamedTuple):
+    """Where a row stood first that an earlier run had rejected."""
+
+    shard: str
+    row: int
+
+
 class Rejected(NamedTuple):
-    """A row that costs itself alone. `stage`: read, transform or predict; `record`: its bytes, or None when not kept."""
+    """A row that costs itself alone.
+
+    stage: read, transform or predict. record: its bytes, or None when not kept. origin: None for a row of the shard
+    itself.
+    """
 
     row: int
     stage: str
     reason: str
     record: bytes | None = None
+    origin: Origin | None = None
 
 
 class Chunk(NamedTuple):
     """Rows of one shard, in order, as many as a reader decodes at once.
 
-    rows: the good ones: `_row`, `record`, and (unless the graph parses the record) feature and pass-through columns.
+    rows: the good ones: `_row`, `record`, and (unless the graph parses the record) feature and pass-through columns;
+        `_origin` too where they come from a file of rejected rows.
     rejected: the bad ones.
     read: number of rows framed, good or bad.
     present: feature -> number of rows that had a value for it; empty where the graph parses the record.
@@ -152,14 +177,14 @@ class PartBatch:
 def record_bytes(rows: pa.RecordBatch, index: int) -> bytes | None:
     """The record of one row as it is kept beside a rejected row, or None where records are not kept.
 
-    Text formats and TFRecord: its bytes in the shard. Parquet and Avro: an Arrow IPC stream of that one row, with the
-    columns that were read.
+    TFRecord and JSON lines: its bytes in the shard. CSV: the line with the column names, if the shard has one, and the
+    line of the row. Parquet and Avro: an Arrow IPC stream of that one row, with the columns that were read.
     """
     if RECORD not in rows.schema.names:
         return None
     record = rows.column(RECORD)
     if not pa.types.is_struct(record.type):
-        return record[index].as_py()
+        return (rows.schema.metadata or {}).get(RECORD_HEADER, b"") + record[index].as_py()
     row = pa.RecordBatch.from_struct_array(record.take(pa.array([index])))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, row.schema) as stream:
@@ -167,13 +192,31 @@ def record_bytes(rows: pa.RecordBatch, index: int) -> bytes | None:
     return sink.getvalue().to_pybytes()
 
 
+def origins_of(numbers: pa.Array, rows: pa.RecordBatch) -> pa.StructArray | None:
+    """Where some rows of a batch stood first, by their numbers in it; None for a batch that is read from its shard."""
+    if ORIGIN not in rows.schema.names:
+        return None
+    return rows.column(ORIGIN).take(pc.index_in(numbers, rows.column(ROW)))
+
+
+def with_origin(rejected: tuple[Rejected, ...], rows: pa.RecordBatch) -> tuple[Rejected, ...]:
+    """Rows that were rejected from a batch, with where they stood first."""
+    origins = origins_of(pa.array([row.row for row in rejected], pa.int64()), rows)
+    if origins is None:
+        return rejected
+    return tuple(
+        row._replace(origin=Origin(**origin)) for row, origin in zip(rejected, origins.to_pylist(), strict=True)
+    )
+
+
 def rejected_table(shard: str, record_format: str, rejected: Iterable[Rejected]) -> pa.Table:
     """The rejected rows of a shard, in the order of the shard, as they are written under `_rejected/`."""
     rows = sorted(rejected)
+    origins = [row.origin or Origin(shard, row.row) for row in rows]
     return pa.table(
         [
-            pa.array([shard] * len(rows), pa.string()),
-            pa.array([row.row for row in rows], pa.int64()),
+            pa.array([origin.shard for origin in origins], pa.string()),
+            pa.array([origin.row for origin in origins], pa.int64()),
             pa.array([row.stage for row in rows], pa.string()),
             pa.array([row.reason for row in rows], pa.string()),
             pa.array([record_format] * len(rows), pa.string()),

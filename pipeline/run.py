@@ -1,21 +1,36 @@
-"""The main job: plan, prove, score, publish."""
+"""The main job: lock, plan, prove, score, publish."""
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipeline import files, progress
-from pipeline.errors import CountError, VerdictError
+from pipeline.artifacts import staging_folder, transform_digests
+from pipeline.commit import abandon, is_begun, open_folder, published_run, roll_forward
+from pipeline.errors import (
+    CountError,
+    LeaseLost,
+    OutputError,
+    ScoringError,
+    StorageError,
+    Terminated,
+    unforeseen,
+    without_values,
+)
+from pipeline.failure import Failure, read_verdict, remove_failed, write_failed
 from pipeline.graph import Run
 from pipeline.job import Job
 from pipeline.launch import Prepared, prepare
+from pipeline.lease import Lease, acquire, is_locked
 from pipeline.manifest import read_manifest
 from pipeline.plan import (
-    REJECTED,
     Plan,
     check_output_outside_input,
     match_shards,
@@ -24,11 +39,14 @@ from pipeline.plan import (
     utc_now,
     write_plan,
 )
-from pipeline.publish import Limits, existing_output, read_verdict
+from pipeline.publish import Limits, existing_output
 from pipeline.report import Report
+from pipeline.resume import forget, not_kept, unfinished_plan
 from pipeline.rows import Part, Shard
-from pipeline.runner import pipeline_options, run_pipeline
+from pipeline.runner import IN_PROCESS, pipeline_options, run_pipeline
 from pipeline.scoring import close_scorers
+from pipeline.staging import CONTENT
+from pipeline.stale import stale
 
 
 def score(
@@ -36,6 +54,7 @@ def score(
     *,
     run_date: str | None = None,
     quiet: bool = False,
+    resume: bool = True,
     limit_shards: int | None = None,
     limit_rows: int | None = None,
     beam_arguments: Sequence[str] = (),
@@ -46,6 +65,7 @@ def score(
       job: a checked job.
       run_date: goes into the manifest.
       quiet: show no progress.
+      resume: keep what an unfinished run of this output has done, and its checkpoint.
       limit_shards, limit_rows: a trial run of the first shards, and of the first rows of each; its manifest says so.
       beam_arguments: options for Beam, such as `--runner`.
 
@@ -57,48 +77,133 @@ def score(
     """
     options = pipeline_options(beam_arguments)
     output = job.output.path
-    report = Report(job.name, output, run_date=run_date)
-    if existing_output(output, job.output.if_exists) == "skip":
-        report.status = "skipped"
-        return report
-    errors = job.errors
-    limits = Limits(errors.max_bad_rows, errors.max_broken_shards, errors.rejected_path)
-    launched = time.monotonic()
     check_output_outside_input(job.input.pattern, output)
-    matched = match_shards(job.input)
-    shards = matched[:limit_shards]
+    run_id = uuid.uuid4().hex
+    report = Report(job.name, output, run_date=run_date)
+    if not (is_locked(output) or is_begun(output)) and existing_output(output, job.output.if_exists) == "skip":
+        return _skipped(report, job)
+    limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
     try:
-        prepared = prepare(job, shards)
-        limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
-        warnings = (*prepared.warnings, *missing_numbers(matched))
-        plan = _plan(job, run_date, shards, prepared, warnings, limited)
-        write_plan(output, plan)
-        report.seconds["launch"] = time.monotonic() - launched
-        started = time.monotonic()
-        with progress.shown(len(shards), quiet):
-            _run(Run(plan.run_id, prepared.spec, prepared.schema, limits, limit_rows), options, output)
-        report.seconds["run"] = time.monotonic() - started
-    finally:
-        close_scorers()
-    manifest = read_manifest(output)
-    if manifest is None:
-        raise CountError(f"{output}: the runner ended without an error, and nothing was published; look at its log")
-    report.run_id, report.rows, report.shards = plan.run_id, manifest["rows"], len(shards)
-    report.model, report.transform, report.record = manifest["model"], manifest["transform"], manifest["record"]
-    report.warnings = [*manifest.get("warnings", ()), *_halved(manifest.get("halved_batches", 0))]
-    report.rejected_path = (errors.rejected_path or files.join(output, REJECTED)) if report.rows["rejected"] else None
+        with _holding(output, run_id, options, quiet) as lease:
+            remove_failed(output)
+            finished = roll_forward(lease)
+            if finished is not None and finished.manifest["job"] == job.settings():
+                report.stale = stale(job)
+                if not report.stale or job.output.if_exists != "overwrite":
+                    report.warnings.append("an earlier run of this job had ended while it published; that was finished")
+                    return _done(report, job, finished.manifest)
+            if existing_output(output, job.output.if_exists) == "skip":
+                return _skipped(report, job)
+            open_folder(lease)
+            _score(job, lease, report, options, quiet, resume, limited)
+    except OutputError:
+        if job.output.if_exists == "skip" and published_run(output) is not None:
+            return _skipped(report, job)  # a run that is alive is about to replace it
+        raise
     return report
 
 
-def _halved(batches: int) -> list[str]:
-    if not batches:
-        return []
-    return [f"{batches} batches were too large for the memory and were scored in two halves; lower batch.rows"]
+@contextmanager
+def _holding(output: str, run_id: str, options: PipelineOptions, quiet: bool) -> Iterator[Lease]:
+    """Hold the lock of the output; word of how the run failed is left beside the output."""
+    in_process = options.view_as(StandardOptions).runner == IN_PROCESS
+    progress.reset()
+    try:
+        lease = acquire(output, run_id, in_process, lambda message: None if quiet else print(message, file=sys.stderr))
+    except OSError as error:
+        raise unforeseen(error, output) from error
+    try:
+        with lease.kept():
+            yield lease
+    except (LeaseLost, OutputError):
+        raise  # the output is that of another run
+    except (KeyboardInterrupt, Terminated) as stopped:
+        stopped.args = (_how_far(lease),)
+        code = 143 if isinstance(stopped, Terminated) else 130
+        with suppress(OSError):
+            write_failed(output, Failure(run_id, code, f"stopped: {stopped}"))
+        raise
+    except Exception as error:
+        found = unforeseen(error, output)
+        with suppress(OSError):  # what made the run fail may make this fail
+            write_failed(output, Failure.of(run_id, found))
+        if isinstance(found, StorageError):
+            raise found from error
+        raise
+    finally:
+        with suppress(OSError):
+            abandon(lease)
+
+
+def _score(
+    job: Job,
+    lease: Lease,
+    report: Report,
+    options: PipelineOptions,
+    quiet: bool,
+    resume: bool,
+    limited: Mapping[str, int | None] | None,
+) -> None:
+    launched = time.monotonic()
+    if not resume:
+        forget(lease)
+    unfinished = unfinished_plan(lease.output)
+    with _launching(lease, unfinished):
+        matched = match_shards(job.input)
+        shards = matched[: limited["shards"]] if limited else matched
+        prepared = prepare(job, shards, staging_folder(job), unfinished.staged if unfinished else None)
+    try:
+        report.seconds["launch"] = time.monotonic() - launched
+        warnings = (*prepared.warnings, *missing_numbers(matched))
+        plan = _plan(job, lease.run_id, report, shards, prepared, warnings, limited)
+        write_plan(lease.output, plan)
+        started = time.monotonic()
+        limits = Limits(job.errors.max_bad_rows, job.errors.max_broken_shards, job.errors.rejected_path)
+        rows = limited["rows"] if limited else None
+        with progress.shown(len(shards), quiet):
+            report.warnings += _run(Run(lease, prepared.spec, prepared.schema, limits, rows), options)
+        report.seconds["run"] = time.monotonic() - started
+    finally:
+        close_scorers()
+    manifest = read_manifest(lease.output)
+    if manifest is None or manifest["run_id"] != plan.run_id:
+        raise CountError(f"{lease.output}: the runner ended without an error, and nothing was published; see its log")
+    if unfinished is not None:
+        report.not_kept = not_kept(unfinished, plan, manifest["resumed_parts"])
+    _done(report, job, manifest)
+
+
+@contextmanager
+def _launching(lease: Lease, unfinished: Plan | None) -> Iterator[None]:
+    """Leave nothing behind of a launch that failed, unless it would have gone on with what was there before."""
+    try:
+        yield
+    except ScoringError as error:
+        error.stage = error.stage or "launch"
+        if unfinished is None:
+            forget(lease)
+        raise
+
+
+def _run(run: Run, options: PipelineOptions) -> list[str]:
+    """Run the pipeline; gives warnings, of what went wrong after the output was published."""
+    try:
+        run_pipeline(run, options)
+    except Exception as error:
+        found = read_verdict(run.lease.output, run.lease.run_id)
+        if found is not None:
+            raise found.to_error() from error
+        if published_run(run.lease.output) == run.lease.run_id:
+            return [f"not all that is temporary could be deleted ({without_values(error)}); the next run deletes it"]
+        run.lease.check()
+        raise
+    return []
 
 
 def _plan(
     job: Job,
-    run_date: str | None,
+    run_id: str,
+    report: Report,
     shards: Sequence[Shard],
     prepared: Prepared,
     warnings: tuple[str, ...],
@@ -107,8 +212,8 @@ def _plan(
     rows = limited["rows"] if limited else None
     key = prepared.spec.key if rows is None else f"{prepared.spec.key}, the first {rows} rows"
     return Plan(
-        run_id=uuid.uuid4().hex,
-        run_date=run_date,
+        run_id=run_id,
+        run_date=report.run_date,
         name=job.name,
         started=utc_now(),
         parts=tuple(Part(index, part_key(shard, key), shard) for index, shard in enumerate(shards)),
@@ -117,20 +222,42 @@ def _plan(
         features=tuple(prepared.spec.columns.features),
         optional=tuple(job.input.optional),
         model=prepared.model,
-        transform=prepared.transform,
+        transform=_with_files(prepared),
         record=prepared.record,
         job=job.settings(),
         versions=prepared.versions,
+        settings=prepared.settings,
+        code=prepared.code,
+        staged=prepared.staged,
+        timings={"launch_seconds": round(report.seconds["launch"], 3)},
         warnings=warnings,
         limited=limited,
     )
 
 
-def _run(run: Run, options: PipelineOptions, output: str) -> None:
-    try:
-        run_pipeline(run, options)
-    except Exception as error:
-        verdict = read_verdict(output)
-        if verdict is not None:
-            raise VerdictError(verdict.message, verdict.exit_code) from error
-        raise
+def _with_files(prepared: Prepared) -> Mapping[str, Any] | None:
+    """What the manifest says of the transform, with the digests of its files: by those a skip finds out that it changed."""
+    copy = prepared.spec.copies.transform
+    if prepared.transform is None or copy is None:
+        return prepared.transform
+    return {**prepared.transform, "files": transform_digests(files.join(copy.folder, CONTENT))}
+
+
+def _done(report: Report, job: Job, manifest: Mapping[str, Any]) -> Report:
+    report.of_manifest(manifest, job.errors.rejected_path)
+    return report
+
+
+def _skipped(report: Report, job: Job) -> Report:
+    report.status = "skipped"
+    report.stale = stale(job)
+    remove_failed(job.output.path)
+    return report
+
+
+def _how_far(lease: Lease) -> str:
+    if published_run(lease.output) == lease.run_id:
+        return "the output was published before that"
+    done = progress.current.parts
+    kept = f"{done} {'shard is' if done == 1 else 'shards are'} done and kept for the next run; " if done else ""
+    return f"{kept}nothing was published"

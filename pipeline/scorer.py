@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline import checkpoint as checkpoints
+from pipeline.artifacts import fetched_checkpoint, stage_transform
 from pipeline.batch import Regrouper
 from pipeline.decode_rows import output_type
 from pipeline.errors import BadRows
@@ -63,9 +64,11 @@ class Scorer:
         import transforms
 
         self._estimator = estimator
-        self._checkpoint = checkpoints.resolve(estimator.model_dir, checkpoint)
-        is_path = isinstance(transform, (str, os.PathLike))
-        self._transform = transforms.load(os.fspath(transform)) if is_path else transform
+        self._checkpoint = fetched_checkpoint(checkpoints.resolve(estimator.model_dir, checkpoint))
+        if isinstance(transform, (str, os.PathLike)):
+            copy = stage_transform(os.fspath(transform), None)
+            transform = transforms.load(copy.folder if copy else os.fspath(transform))
+        self._transform = transform
         self._job: Any = None
         self._lock = threading.Lock()
         self._scorer: RowScorer | None = None
@@ -87,18 +90,17 @@ class Scorer:
           overrides: `section.key=value`, as `--set` on the command line.
         """
         from pipeline.code import add_user_code
-        from pipeline.estimator import load_estimator
         from pipeline.job.file import load_job
-        from pipeline.launch import load_features, resolve_checkpoint
+        from pipeline.launch import open_estimator, open_transform
 
         job = load_job(path, run_date, overrides)
         add_user_code(job.code)
         import pipeline.tf_estimator  # noqa: F401  before any user code is imported
 
-        features, transform = load_features(job)
+        places, features, transform = open_transform(job)
+        places, estimator = open_estimator(places)
         scorer = cls.__new__(cls)
-        scorer._estimator = load_estimator(job.model)
-        scorer._checkpoint = resolve_checkpoint(job, scorer._estimator)
+        scorer._estimator, scorer._checkpoint = estimator, places.local_checkpoint
         scorer._transform, scorer._job, scorer._lock = transform, job, threading.Lock()
         scorer._passthrough = {
             name: PassThrough(column.source, _passthrough_type(job, column, features))

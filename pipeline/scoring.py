@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.artifacts import Copies, Places, local_assets
 from pipeline.checkpoint import Checkpoint
 from pipeline.code import add_user_code, resolve, source_files
 from pipeline.estimator import load_estimator
@@ -20,6 +21,7 @@ from pipeline.model import build_model
 from pipeline.outputs import check_names, output_columns
 from pipeline.predict import RowScorer
 from pipeline.rows import Columns
+from pipeline.staging import fetch
 
 if TYPE_CHECKING:
     from pipeline.job import Job
@@ -32,6 +34,7 @@ class ScoringSpec:
     key: digest of all of it; scorers of one key give the same scores.
     record_format: tfrecord (the graph parses the record), or a format whose rows arrive as columns.
     columns: what is taken out of a record, pass-through types known.
+    checkpoint: as production has it. copies: of it and of what else was staged; workers read these.
     """
 
     key: str
@@ -39,6 +42,7 @@ class ScoringSpec:
     record_format: str
     columns: Columns
     checkpoint: Checkpoint
+    copies: Copies = field(default_factory=Copies)
 
 
 _open: dict[str, RowScorer] = {}
@@ -56,7 +60,13 @@ def open_scorer(spec: ScoringSpec, on_load: Callable[[float], None] = lambda sec
         if spec.key not in _open:
             start = time.monotonic()
             add_user_code(spec.job.code)
-            _open[spec.key] = build_scorer(spec, load_estimator(spec.job.model))
+            places = fetched_places(spec)
+            with places.named_as_in_job():
+                assets = fetch(spec.copies.assets) if spec.copies.assets else None
+                estimator = load_estimator(places.local_job.model)
+                _open[spec.key] = build_scorer(
+                    spec, estimator, places, lambda paths: local_assets(paths, places, assets)
+                )
             on_load(time.monotonic() - start)
         return _open[spec.key]
 
@@ -74,17 +84,40 @@ def close_scorers() -> None:
             _open.popitem()[1].model.close()
 
 
-def build_scorer(spec: ScoringSpec, estimator: Any) -> RowScorer:
-    """Build the graph, restore the checkpoint and choose the output columns."""
-    job = spec.job
+def fetched_places(spec: ScoringSpec) -> Places:
+    """Where this machine reads what a spec names: what was staged is fetched, and every byte of it proved.
+
+    Raises:
+      ModelError: a copy is gone or damaged.
+    """
+    model, transform = (fetch(staged) if staged else None for staged in (spec.copies.model, spec.copies.transform))
+    return Places(spec.job, spec.checkpoint, model, transform)
+
+
+def build_scorer(
+    spec: ScoringSpec,
+    estimator: Any,
+    places: Places,
+    local_assets: Callable[[Sequence[str]], Mapping[str, str]] = lambda paths: {},
+) -> RowScorer:
+    """Build the graph, restore the checkpoint and choose the output columns.
+
+    Args:
+      spec: what to build.
+      estimator: built with the job of `places`.
+      places: where this machine reads the model.
+      local_assets: as for `pipeline.model.build_model`.
+    """
+    job = places.local_job
     graph_input = RecordInput(spec.columns) if spec.record_format == "tfrecord" else ColumnInput(spec.columns.features)
     model = build_model(
         estimator,
-        spec.checkpoint,
+        places.local_checkpoint,
         graph_input,
         load_transform(job, spec.columns.features),
         job.model.features,
         job.model.allow_unused,
+        local_assets,
     )
     outputs = output_columns(model.predictions, job.output.predictions, output_types(job))
     own = ["_shard", "_row"] if job.output.row_ids else []

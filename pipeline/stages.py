@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
@@ -19,61 +19,50 @@ from apache_beam.metrics import Metrics
 
 from pipeline import files, progress
 from pipeline.batch import Regrouper
-from pipeline.errors import BrokenShard, CountError, ScoringError, VerdictError
+from pipeline.commit import clean, published_run
+from pipeline.errors import BrokenShard, CountError, LeaseLost
+from pipeline.failure import raise_verdict, verdict
 from pipeline.job import Batch, Input
+from pipeline.lease import Lease
 from pipeline.plan import read_plan, temporary
 from pipeline.predict import RowScorer
-from pipeline.publish import Limits, publish, published_run, read_verdict, write_verdict
-from pipeline.read import first_rows, read_input
-from pipeline.rows import Columns, Part, PartBatch, ShardEnd
+from pipeline.publish import Limits, publish
+from pipeline.read import as_planned, first_rows, read_input
+from pipeline.rows import ROW, Chunk, Columns, Part, PartBatch, ShardEnd, origins_of, with_origin
 from pipeline.scoring import ScoringSpec, open_scorer
 from pipeline.write import PartWriter, find_result
 
 NAMESPACE = "estimator"
 
 
-@contextmanager
-def verdict(output: str) -> Iterator[None]:
-    """Write the verdict of an error that no retry can mend beside the output, so that launcher and retries find it."""
-    try:
-        yield
-    except ScoringError as error:
-        write_verdict(output, error.exit_code, str(error))
-        raise
-
-
-def raise_verdict(output: str) -> None:
-    """Raise what an earlier attempt of this run found: a runner's retry cannot mend it."""
-    found = read_verdict(output)
-    if found is not None:
-        raise VerdictError(found.message, found.exit_code)
-
-
 @dataclass
 class ReadPlan(beam.PTransform):
     """The parts of a plan that have no result yet, spread over the workers. Output: Part."""
 
-    output: str
+    lease: Lease
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[Part]:
         return (
             root
-            | "Output" >> beam.Create([self.output])
+            | "Lease" >> beam.Create([self.lease])
             | "Parts" >> beam.FlatMap(_parts)
             | "Spread" >> beam.Reshuffle()
-            | "Unfinished" >> beam.Filter(_is_unfinished, self.output).with_output_types(Part)
+            | "Unfinished" >> beam.Filter(_is_unfinished, self.lease).with_output_types(Part)
         )
 
 
-def _parts(output: str) -> Iterable[Part]:
-    return read_plan(output).parts
+def _parts(lease: Lease) -> Iterable[Part]:
+    if published_run(lease.output) == lease.run_id:  # a retry of this bundle: the plan is gone with `_temporary`
+        return ()
+    lease.check()
+    return read_plan(lease.output).parts
 
 
-def _is_unfinished(part: Part, output: str) -> bool:
-    with verdict(output):
-        raise_verdict(output)
-        if find_result(output, part) is None:
-            return True
+def _is_unfinished(part: Part, lease: Lease) -> bool:
+    lease.check()
+    raise_verdict(lease)
+    if find_result(lease.output, part) is None:
+        return True
     progress.current.add(parts=1)
     return False
 
@@ -84,6 +73,7 @@ class ReadShards(beam.PTransform):
 
     input: format and csv settings. columns: what is taken out of a record. batch: the bounds of a chunk.
     keep_record: whether rejected rows keep their record. limit_rows: how many rows of each shard a trial run takes.
+    lease: is kept while a part is under way.
     """
 
     input: Input
@@ -91,6 +81,7 @@ class ReadShards(beam.PTransform):
     batch: Batch = field(default_factory=Batch)
     keep_record: bool = True
     limit_rows: int | None = None
+    lease: Lease | None = None
 
     def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[PartBatch]:
         return parts | "ReadShard" >> beam.ParDo(_ReadShard(self)).with_output_types(PartBatch)
@@ -108,6 +99,10 @@ class _ReadShard(beam.DoFn):
         chunks = read_input(part.shard.path, stage.input, stage.columns, stage.batch, stage.keep_record)
         if stage.limit_rows is not None:
             chunks = first_rows(chunks, stage.limit_rows)
+        with stage.lease.kept() if stage.lease else nullcontext():
+            yield from self._batches(part, as_planned(part.shard, chunks))
+
+    def _batches(self, part: Part, chunks: Iterator[Chunk]) -> Iterator[PartBatch]:
         read = sequence = 0
         end = ShardEnd(0)
         try:
@@ -175,17 +170,17 @@ class Predict(beam.PTransform):
     """Predictions of each batch by the scorer of the worker's process. Input: PartBatch of raw rows; output: of scored."""
 
     spec: ScoringSpec
-    output: str
+    lease: Lease | None = None
 
     def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[PartBatch]:
-        return batches | "Score" >> beam.ParDo(_Score(self.spec, self.output)).with_output_types(PartBatch)
+        return batches | "Score" >> beam.ParDo(_Score(self.spec, self.lease)).with_output_types(PartBatch)
 
 
 class _Score(beam.DoFn):
     """Metrics carry the names that Beam's RunInference gives them."""
 
-    def __init__(self, spec: ScoringSpec, output: str):
-        self._spec, self._output = spec, output
+    def __init__(self, spec: ScoringSpec, lease: Lease | None):
+        self._spec, self._lease = spec, lease
         self._scorer: RowScorer | None = None
         self._load_seconds: list[float] = []
         self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
@@ -197,15 +192,18 @@ class _Score(beam.DoFn):
         self._load = Metrics.distribution(NAMESPACE, "load_model_latency_milli_secs")
 
     def setup(self) -> None:
-        with verdict(self._output):
+        with self._verdict():
             self._scorer = open_scorer(self._spec, self._load_seconds.append)
+
+    def _verdict(self, shard: str | None = None) -> AbstractContextManager[None]:
+        return verdict(self._lease, "predict", shard) if self._lease else nullcontext()
 
     def process(self, batch: PartBatch) -> Iterator[PartBatch]:
         assert self._scorer is not None  # setup ran
         while self._load_seconds:  # what is counted in setup is lost
             self._load.update(round(self._load_seconds.pop() * 1e3))
         start = time.perf_counter()
-        with verdict(self._output):
+        with self._verdict(batch.part.shard.path):
             scored = self._scorer.score(batch.rows)
         if batch.rows.num_rows:
             self._inferences.inc(batch.rows.num_rows)
@@ -216,30 +214,33 @@ class _Score(beam.DoFn):
         self._rows_rejected.inc(len(scored.rejected) + len(batch.rejected))
         progress.current.add(rows=batch.rows.num_rows)
         rows = scored.rows
-        if self._spec.job.output.row_ids:
-            rows = with_shard(rows, batch.part.shard.path)
-        else:
-            rows = rows.select(rows.schema.names[:-1])
+        rows = with_shard(rows, batch) if self._spec.job.output.row_ids else rows.select(rows.schema.names[:-1])
+        rejected = batch.rejected + with_origin(scored.rejected, batch.rows)
         present = {**batch.present, **scored.present}
-        yield replace(
-            batch, rows=rows, rejected=batch.rejected + scored.rejected, present=present, halved=scored.halved
-        )
+        yield replace(batch, rows=rows, rejected=rejected, present=present, halved=scored.halved)
 
 
-def with_shard(rows: pa.RecordBatch, shard: str) -> pa.RecordBatch:
-    """Put the column `_shard` before `_row`, the last column."""
-    shards = pa.repeat(pa.scalar(shard, pa.string()), rows.num_rows)
-    return rows.add_column(rows.num_columns - 1, pa.field("_shard", pa.string()), shards)
+def with_shard(rows: pa.RecordBatch, batch: PartBatch) -> pa.RecordBatch:
+    """Put the column `_shard` before `_row`, the last column. batch: that was scored.
+
+    Rows that an earlier run rejected get the shard and number of their origin.
+    """
+    numbers = rows.column(ROW)
+    shards = pa.repeat(pa.scalar(batch.part.shard.path, pa.string()), rows.num_rows)
+    origins = origins_of(numbers, batch.rows)
+    if origins is not None:
+        shards, numbers = origins.flatten()
+    others = rows.schema.names[:-1]
+    return pa.RecordBatch.from_arrays([*rows.select(others).columns, shards, numbers], [*others, "_shard", ROW])
 
 
 @dataclass
 class WriteParts(beam.PTransform):
     """One Parquet file a part, under a temporary name, with its result beside it. Input: PartBatch; output: part index."""
 
-    output: str
+    lease: Lease
     schema: pa.Schema
     record_format: str
-    run_id: str
 
     def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[int]:
         return batches | "WritePart" >> beam.ParDo(_WritePart(self)).with_output_types(int)
@@ -254,13 +255,15 @@ class _WritePart(beam.DoFn):
         self._writer = None
 
     def process(self, batch: PartBatch) -> Iterator[int]:
-        stage = self._stage
+        stage, lease = self._stage, self._stage.lease
         if self._writer is None:
             attempt = uuid.uuid4().hex
             self._writer = PartWriter(
-                stage.output, batch.part, stage.schema, stage.record_format, attempt, stage.run_id
+                lease.output, batch.part, stage.schema, stage.record_format, attempt, lease.run_id
             )
-        with verdict(stage.output):
+        with verdict(lease, "write", batch.part.shard.path):
+            if batch.last is not None:
+                self._check_lease(batch.part)
             result = self._writer.write(batch)
         if result is None:
             return
@@ -268,9 +271,20 @@ class _WritePart(beam.DoFn):
         progress.current.add(parts=1)
         yield batch.part.index
 
+    def _check_lease(self, part: Part) -> None:
+        lease = self._stage.lease
+        try:
+            lease.check()
+        except LeaseLost:
+            assert self._writer is not None
+            self._writer.abort()
+            for folder in (temporary(lease.output, part.key), temporary(lease.output)):
+                files.delete_empty_folder(folder)
+            raise
+
     def finish_bundle(self) -> None:
         if self._writer is not None:
-            with verdict(self._stage.output):
+            with verdict(self._stage.lease, "write"):
                 self._writer.close()
 
 
@@ -278,25 +292,27 @@ class _WritePart(beam.DoFn):
 class Publish(beam.PTransform):
     """Reconcile the results of all parts, move them to their names, then manifest and `_SUCCESS`. Input: part indices."""
 
-    output: str
-    run_id: str
+    lease: Lease
     limits: Limits
 
     def expand(self, parts: beam.PCollection[int]) -> beam.PCollection[int]:
         return (
             parts
             | "Finished" >> beam.combiners.Count.Globally()
-            | "Move" >> beam.Map(_publish, self.output, self.run_id, self.limits)
+            | "Move" >> beam.Map(_publish, self.lease, self.limits)
         )
 
 
-def _publish(finished: int, output: str, run_id: str, limits: Limits) -> int:
-    if published_run(output) == run_id:  # a retry of this bundle: the plan may be gone with `_temporary`
-        files.delete_folder(temporary(output))
+def _publish(finished: int, lease: Lease, limits: Limits) -> int:
+    output = lease.output
+    if published_run(output) == lease.run_id:  # a retry of this bundle: the plan may be gone with `_temporary`
+        with suppress(LeaseLost):
+            clean(lease)
         return finished
-    with verdict(output):
-        raise_verdict(output)
-        manifest = publish(output, read_plan(output), limits)
+    with lease.kept(), verdict(lease, "publish"):
+        lease.check()
+        raise_verdict(lease)
+        manifest = publish(lease, read_plan(output), limits)
     for file in manifest["files"]:
         FileSystems.report_sink_lineage(files.join(output, file["path"]))
     return finished

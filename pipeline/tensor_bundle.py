@@ -8,10 +8,11 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/te
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.errors import ModelError
 
@@ -19,6 +20,7 @@ _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
 _MAGIC = 0xDB4775248B80FB57
 _COMPRESSIONS = {1: "snappy"}
+_CHUNK = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,28 @@ class Entry:
     slices: tuple[str, ...] = ()
 
 
+class Extent(NamedTuple):
+    """The bytes of a tensor, or of one part of a partitioned variable: where they lie, and their masked CRC-32C.
+
+    name: of the variable. texts: how many strings it holds, None for a dtype of fixed size.
+    """
+
+    name: str
+    shard: int
+    offset: int
+    size: int
+    checksum: int
+    texts: int | None
+
+
 @dataclass(frozen=True)
 class Bundle:
-    """The tensors of a checkpoint by name, and for each data file the bytes that it must have at least."""
+    """The tensors of a checkpoint by name, for each data file the bytes that it must have at least, and all extents."""
 
     num_shards: int
     entries: dict[str, Entry]
     shard_bytes: tuple[int, ...]
+    extents: tuple[Extent, ...] = ()
 
 
 def parse_index(data: bytes, name: str) -> Bundle:
@@ -75,7 +92,33 @@ def parse_index(data: bytes, name: str) -> Bundle:
         raise ModelError(
             f"{name} is damaged: {error}. Copy the checkpoint again, or choose another one with model.checkpoint"
         ) from error
-    return Bundle(header.num_shards, entries, tuple(shard_bytes))
+    extents = [_extent(key, proto) for key, proto in protos if not proto.slices]
+    return Bundle(header.num_shards, entries, tuple(shard_bytes), tuple(extents))
+
+
+def damaged_tensor(bundle: Bundle, open_shard: Callable[[int], BinaryIO]) -> str | None:
+    """The first variable whose bytes are not those that the index was written for, or None.
+
+    Args:
+      bundle: the index.
+      open_shard: opens a data file by its number.
+    """
+    for shard in range(bundle.num_shards):
+        with open_shard(shard) as file:
+            for extent in sorted(bundle.extents, key=lambda extent: extent.offset):
+                if extent.shard == shard and _checksum(file, extent) != extent.checksum:
+                    return extent.name
+    return None
+
+
+def read_integer(bundle: Bundle, name: str, open_shard: Callable[[int], BinaryIO]) -> int:
+    """The value of a scalar variable with an integer dtype. Raises ModelError: its bytes are damaged."""
+    (extent,) = (extent for extent in bundle.extents if extent.name == name)
+    with open_shard(extent.shard) as file:
+        if _checksum(file, extent) != extent.checksum:
+            raise ModelError(f"the bytes of {name!r} are not those that the index was written for")
+        file.seek(extent.offset)
+        return int.from_bytes(file.read(extent.size), "little", signed=True)
 
 
 class _DamageError(Exception):
@@ -93,6 +136,46 @@ def _entry(proto: Any) -> Entry:
         size=proto.size,
         slices=tuple(_slice_spec(part) for part in proto.slices),
     )
+
+
+def _extent(key: bytes, proto: Any) -> Extent:
+    import tensorflow as tf
+
+    texts = (
+        math.prod(dimension.size for dimension in proto.shape.dim)
+        if proto.dtype == tf.string.as_datatype_enum
+        else None
+    )
+    # The key of a part: a zero byte, then the name, which ends with the next one.
+    name = key.strip(b"\0").split(b"\0")[0].decode(errors="replace")
+    return Extent(name, proto.shard_id, proto.offset, proto.size, proto.crc32c, texts)
+
+
+def _checksum(file: BinaryIO, extent: Extent) -> int:
+    """Of a tensor of strings: their lengths, as whole numbers and not as they are stored, then all that follows."""
+    import google_crc32c
+
+    file.seek(extent.offset)
+    left, checksum = extent.size, 0
+    if extent.texts is not None:
+        data = file.read(left)
+        position = 0
+        try:
+            for _ in range(extent.texts):
+                length, position = _varint(data, position)
+                checksum = google_crc32c.extend(checksum, struct.pack("<I" if length < 1 << 32 else "<Q", length))
+        except IndexError:
+            return -1
+        return _masked(google_crc32c.extend(checksum, data[position:]))
+    while left and (data := file.read(min(left, _CHUNK))):
+        checksum = google_crc32c.extend(checksum, data)
+        left -= len(data)
+    return _masked(checksum) if not left else -1
+
+
+def _masked(checksum: int) -> int:
+    """As checksums are stored, so that those of data that hold checksums are good ones too."""
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _slice_spec(proto: Any) -> str:
@@ -121,9 +204,7 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
     if end + _TRAILER_BYTES > len(data):
         raise _DamageError(f"a block ends at byte {end + _TRAILER_BYTES} of {len(data)}")
     compression, stored = struct.unpack_from("<BI", data, end)
-    checksum = google_crc32c.value(data[offset : end + 1])
-    masked = ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    if masked != stored:
+    if _masked(google_crc32c.value(data[offset : end + 1])) != stored:
         raise _DamageError(f"the checksum of the block at byte {offset} is wrong")
     if compression:
         kind = _COMPRESSIONS.get(compression, f"kind {compression}")

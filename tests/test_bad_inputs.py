@@ -207,7 +207,7 @@ def test_no_shard_matches(pattern: Any, message: str, bench: Bench) -> None:
     assert outcome.error.startswith("error: input.pattern: no file matches ")
     assert message in outcome.error
     assert outcome.report["status"] == "failed"
-    assert not bench.output.exists()
+    assert bench.has_no_output
 
 
 def test_link_that_leads_nowhere(bench: Bench) -> None:
@@ -284,7 +284,7 @@ def test_refused_run_leaves_an_earlier_output_as_it_was(bench: Bench) -> None:
     assert outcome.error.splitlines()[-1].startswith(f"rejected rows: {bench.output}/_rejected/")
     after = contents(bench.output)
     assert {path: after[path] for path in before} == before
-    assert {path.split("/")[0] for path in after.keys() - before.keys()} == {"_rejected", "_temporary"}
+    assert {path.split("/")[0] for path in after.keys() - before.keys()} == {"_FAILED.json", "_rejected", "_temporary"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -237,7 +237,7 @@ def test_model_that_is_refused(kind: str, bench: Bench) -> None:
     outcome = bench.score(model={"params": params})
     assert outcome.code == 6
     assert message in outcome.error
-    assert not bench.output.exists()
+    assert bench.has_no_output
 
 
 @pytest.mark.parametrize("kind", ["no checkpoint", "no folder", "step", "incomplete", "index alone"])
@@ -260,7 +260,7 @@ def test_checkpoint_that_is_refused(kind: str, bench: Bench, fragile_model_dir: 
     assert outcome.code == (2 if kind == "no folder" else 6)
     assert outcome.error.count("\n") == 1
     assert str(bench.model_dir) in outcome.error
-    assert not bench.output.exists()
+    assert bench.has_no_output
 
 
 @pytest.mark.parametrize(
@@ -289,4 +289,4 @@ def test_name_that_does_not_exist(settings: dict[str, Any], message: str, bench:
     assert outcome.code == 2
     assert message in outcome.error
     assert outcome.error.count("\n") == 1
-    assert not bench.output.exists()
+    assert bench.has_no_output

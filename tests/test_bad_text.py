@@ -72,7 +72,8 @@ def test_bad_csv_lines_cost_themselves(bench: Bench) -> None:
     shards, bad = {}, {}
     for kind, rows, (spoil, reason) in with_rows(BAD_LINES):
         lines = [csv_line(row) for row in rows]
-        bad[kind] = lines[BAD] = spoil(rows[BAD])
+        lines[BAD] = spoil(rows[BAD])
+        bad[kind] = HEADER + b"\n" + lines[BAD]
         shards[kind] = BadRow(csv(lines), rows, reason)
     outcome = bench.assert_bad_rows_cost_themselves(shards)
     assert {Path(row["_shard"]).stem: row["_record"] for row in outcome.rejected} == bad

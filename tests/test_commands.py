@@ -37,7 +37,7 @@ def test_wrong_options_of_score(arguments: list[str], message: str, bench: Bench
     outcome = bench.score(*arguments)
     assert outcome.code == 2
     assert message in outcome.error
-    assert not bench.output.exists()
+    assert bench.has_no_output
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_check_writes_nothing(bench: Bench, shard: Path) -> None:
     outcome = bench.command("check", "--config", str(bench.folder / "job.yaml"))
     assert outcome.code == 0, outcome.error
     assert "the job can run" in outcome.said
-    assert not bench.output.exists()
+    assert bench.has_no_output
 
 
 @pytest.mark.parametrize("content", [b"", TEXT_MARK.encode(), None], ids=["empty", "text", "nothing there"])
@@ -129,7 +129,7 @@ def test_report_that_cannot_be_written(bench: Bench, shard: Path) -> None:
 
 def test_report_that_cannot_be_written_is_found_before_the_run(bench: Bench, shard: Path) -> None:
     assert bench.score("--report", str(bench.folder / "absent" / "report.json")).code == 2
-    assert not bench.output.exists()
+    assert bench.has_no_output
 
 
 def test_quiet_says_nothing(bench: Bench, shard: Path) -> None:

@@ -1,4 +1,4 @@
-"""One row from its record to its scores, held against the example's trained model."""
+"""One row from its record to its scores, held against what training and a whole run make of it."""
 
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
@@ -7,7 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 import zoo_data
+from saved_transforms import taxi
+from transform_cases import taxi_case
+from transform_job import trained_job, write_shards
 from zoo import KINDS
+
+import tensorflow as tf  # isort: skip
 
 from pipeline.commands import main
 
@@ -73,3 +78,59 @@ def test_a_tensor_that_is_not_there(job, capsys):
     shard = sorted(job.glob("*.tfrecord"))[0].name
     assert explain(job, "--row", f"{shard}:0", "--tensor", "nothing/here") == 2
     assert "--tensor nothing/here: the graph has no such tensor" in capsys.readouterr().err
+
+
+def section(text, name):
+    """The lines below a heading of `explain`, as name -> text of the value."""
+    lines = text.split(f"\n{name}\n")[1].splitlines()
+    inside = lines[: next((index for index, line in enumerate(lines) if not line.startswith("  ")), None)]
+    return dict(line.strip().split(": ", 1) for line in inside)
+
+
+@pytest.mark.parametrize("record_format", ["tfrecord", "parquet"])
+def test_what_the_transform_made_of_a_row_and_a_tensor_of_the_graph(record_format, tmp_path, capsys):
+    case = taxi_case("taxi_tft")
+    rows = case.rows()
+    write_shards(tmp_path, case, zoo_data.split(rows, 2), record_format)
+    config = str(trained_job(tmp_path, record_format=record_format))
+    asked = [
+        "--row",
+        f"rows-00001-of-00002.{record_format}:7",
+        "--tensor",
+        "dense/BiasAdd:0",
+        "--tensor",
+        "dense/kernel",
+    ]
+
+    assert main(["explain", "--config", config, *asked]) == 0
+
+    text = capsys.readouterr().out
+    row = rows[47]
+    features = tf.io.parse_example([zoo_data.to_example(row, case.spec)], dict(case.parsing))
+    made = taxi("taxi_tft")(features)
+    record, raw, transformed = (section(text, name) for name in ("record", "features", "transformed"))
+    for name in ("miles", "company", "tips"):
+        assert row[name] if name == "company" else f"{np.float32(row[name]):.4}"[:4] in record[name]
+    assert raw["miles"] == np.array2string(features["miles"].numpy())
+    assert raw["company"] == np.array2string(features["company"].numpy())
+    assert raw["words"] == np.array2string(features["words"].values.numpy())
+    for name in ("miles", "company", "fare", "tips"):
+        assert transformed[name] == np.array2string(made[name].numpy()), name
+    assert transformed["bag"] == np.array2string(made["bag"].values.numpy())
+    tensors, alone = section(text, "tensors"), section(text, "predictions, alone")
+    assert tensors["dense/BiasAdd:0"] == f"[{alone['logits']}]"
+    assert "dense/kernel" in tensors
+
+
+def test_a_row_that_is_rejected_says_where_and_why(tmp_path, capsys):
+    case = taxi_case("taxi_tft")
+    rows = case.rows(20)
+    rows[3]["miles"] = None
+    write_shards(tmp_path, case, [rows], "parquet")
+
+    config = str(trained_job(tmp_path, record_format="parquet"))
+    assert main(["explain", "--config", config, "--row", "rows-00000-of-00001.parquet:3"]) == 0
+
+    said = capsys.readouterr().out
+    assert "rows-00000-of-00001.parquet:3 is rejected at" in said
+    assert "'miles'" in said

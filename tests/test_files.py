@@ -6,125 +6,44 @@ import gzip
 import io
 import os
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from apache_beam.io.filesystem import FileMetadata, FileSystem
+from memory_store import KINDS, MemoryFileSystem, new_folder
 
 from pipeline import files
 
-
-class MemoryFileSystem(FileSystem):
-    """An object store: no folders, an object appears when it is closed, a rename is a copy and a delete."""
-
-    objects: ClassVar[dict[str, tuple[bytes, float]]] = {}
-
-    @classmethod
-    def scheme(cls) -> str:
-        return "memory"
-
-    def join(self, basepath: str, *paths: str) -> str:
-        return "/".join([basepath.rstrip("/"), *paths])
-
-    def split(self, path: str) -> tuple[str, str]:
-        head, _, tail = path.rpartition("/")
-        return head, tail
-
-    def mkdirs(self, path: str) -> None:
-        raise AssertionError("a store without folders was asked to make one")
-
-    def has_dirs(self) -> bool:
-        return False
-
-    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
-        yield from (self.metadata(path) for path in list(self.objects) if path.startswith(dir_or_prefix))
-
-    def create(self, path: str, *_: Any, **__: Any) -> io.BytesIO:
-        objects = self.objects
-
-        class Writer(io.BytesIO):
-            def close(self) -> None:
-                if not self.closed:
-                    objects[path] = (self.getvalue(), time.time())
-                super().close()
-
-        return Writer()
-
-    def open(self, path: str, *_: Any, **__: Any) -> io.BytesIO:
-        return io.BytesIO(self._object(path)[0])
-
-    def copy(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        for source, target in zip(source_file_names, destination_file_names, strict=True):
-            self.objects[target] = self._object(source)
-
-    def rename(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
-        self.copy(source_file_names, destination_file_names)
-        for source in source_file_names:
-            del self.objects[source]
-
-    def exists(self, path: str) -> bool:
-        return path in self.objects
-
-    def size(self, path: str) -> int:
-        return len(self._object(path)[0])
-
-    def last_updated(self, path: str) -> float:
-        return self._object(path)[1]
-
-    def metadata(self, path: str) -> FileMetadata:
-        return FileMetadata(path, self.size(path), self.last_updated(path))
-
-    def delete(self, paths: list[str]) -> None:
-        for path in paths:
-            self.objects.pop(path, None)
-
-    def _object(self, path: str) -> tuple[bytes, float]:
-        if path not in self.objects:
-            raise FileNotFoundError(path)
-        return self.objects[path]
-
-
-KINDS = ["local", "store"]
-
-
-def new_folder(kind: str, tmp_path: Path) -> str:
-    """A folder that does not exist yet, on either kind of filesystem."""
-    MemoryFileSystem.objects.clear()
-    return str(tmp_path / "root") if kind == "local" else "memory://bucket/root"
-
-
-@pytest.fixture(params=KINDS)
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_folder(request.param, tmp_path)
+__all__ = ["KINDS", "new_folder"]  # for other tests
 
 
 NAMES = ["a.csv", "a b.csv", "a%20b.csv", "ä.csv", "a[1].csv", "a1.csv", "x/a.csv", "x/y/a.csv", "x/b.json", "_a.csv"]
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        pytest.param("a.csv", ["a.csv"], id="plain"),
-        pytest.param("none.csv", [], id="plain, not there"),
-        pytest.param("a b.csv", ["a b.csv"], id="space"),
-        pytest.param("a%20b.csv", ["a%20b.csv"], id="percent"),
-        pytest.param("ä.csv", ["ä.csv"], id="unicode"),
-        pytest.param("a[1].csv", ["a1.csv", "a[1].csv"], id="pattern that is a name too"),
-        pytest.param("a[[]1].csv", ["a[1].csv"], id="quoted bracket"),
-        pytest.param("a[!b]*.csv", ["a b.csv", "a%20b.csv", "a1.csv", "a[1].csv"], id="not these"),
-        pytest.param("a?.csv", ["a1.csv"], id="one character"),
-        pytest.param("*.json", [], id="star stays in its folder"),
-        pytest.param("*/*.csv", ["x/a.csv"], id="star for a folder"),
-        pytest.param("**.json", ["x/b.json"], id="two stars cross folders"),
-        pytest.param("**/a.csv", ["a.csv", "x/a.csv", "x/y/a.csv"], id="two stars for no folder too"),
-        pytest.param("x/**/a.csv", ["x/a.csv", "x/y/a.csv"], id="two stars in the middle"),
-        pytest.param("x", [], id="a folder is no file"),
-        pytest.param("x/*", ["x/a.csv", "x/b.json"], id="folders are left out"),
-        pytest.param("none/*.csv", [], id="no such folder"),
-    ],
-)
+PATTERNS = [
+    pytest.param("a.csv", ["a.csv"], id="plain"),
+    pytest.param("none.csv", [], id="plain, not there"),
+    pytest.param("a b.csv", ["a b.csv"], id="space"),
+    pytest.param("a%20b.csv", ["a%20b.csv"], id="percent"),
+    pytest.param("ä.csv", ["ä.csv"], id="unicode"),
+    pytest.param("a[1].csv", ["a1.csv", "a[1].csv"], id="pattern that is a name too"),
+    pytest.param("a[[]1].csv", ["a[1].csv"], id="quoted bracket"),
+    pytest.param("a[!b]*.csv", ["a b.csv", "a%20b.csv", "a1.csv", "a[1].csv"], id="not these"),
+    pytest.param("a?.csv", ["a1.csv"], id="one character"),
+    pytest.param("*.json", [], id="star stays in its folder"),
+    pytest.param("*/*.csv", ["x/a.csv"], id="star for a folder"),
+    pytest.param("**.json", ["x/b.json"], id="two stars cross folders"),
+    pytest.param("**/a.csv", ["a.csv", "x/a.csv", "x/y/a.csv"], id="two stars for no folder too"),
+    pytest.param("x/**/a.csv", ["x/a.csv", "x/y/a.csv"], id="two stars in the middle"),
+    pytest.param("x", [], id="a folder is no file"),
+    pytest.param("x/*", ["x/a.csv", "x/b.json"], id="folders are left out"),
+    pytest.param("none/*.csv", [], id="no such folder"),
+]
+
+
+@pytest.mark.parametrize("root", KINDS, indirect=True)
+@pytest.mark.parametrize(("pattern", "expected"), PATTERNS)
 @pytest.mark.filterwarnings("ignore:Possible nested set")
 def test_match(root: str, pattern: str, expected: list[str]) -> None:
     for name in NAMES:
@@ -306,3 +225,67 @@ def test_delete_empty_folder_spares_others(tmp_path: Path) -> None:
         files.delete_empty_folder(str(tmp_path / name))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["full"]
+
+
+def test_create_happens_once(root: str) -> None:
+    path = files.join(root, "new", "a")
+    assert files.create(path, b"first")
+    assert not files.create(path, b"second")
+
+    assert files.read_bytes(path) == b"first"
+    assert [info.path for info in files.list_folder(files.join(root, "new"))] == [path]
+
+
+def test_create_by_many_at_once(root: str) -> None:
+    path = files.join(root, "a")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: files.create(path, b"%d" % number), range(8)))
+
+    if not root.startswith("memory:"):  # which knows no conditions
+        assert [number for number in range(8) if made[number]] == [int(files.read_bytes(path))]
+        assert [info.path for info in files.list_folder(root)] == [path]
+    assert any(made)
+
+
+def test_create_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: str, target: str) -> None:
+        raise PermissionError(1, "Operation not permitted", source)
+
+    monkeypatch.setattr(os, "link", link)
+    path = str(tmp_path / "a")
+
+    assert files.create(path, b"first")
+    assert not files.create(path, b"second")
+    assert files.read_bytes(path) == b"first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_touch_shows_in_the_listing(root: str) -> None:
+    path = files.join(root, "a")
+    files.write_bytes(path, b"data")
+    before = files.list_folder(root)
+    time.sleep(1.1 if root.startswith("s3:") else 0.02)  # S3 counts whole seconds
+    files.touch(path)
+
+    assert files.list_folder(root) != before
+    assert files.read_bytes(path) == b"data"
+
+
+def test_touch_makes_nothing(root: str) -> None:
+    with pytest.raises(FileNotFoundError, match="a"):
+        files.touch(files.join(root, "a"))
+    assert not files.exists(files.join(root, "a"))
+
+
+def test_delete_unchanged_spares_another_file(root: str) -> None:
+    path = files.join(root, "a")
+    files.write_bytes(path, b"one")
+    (first,) = files.list_folder(root)
+    files.write_bytes(path, b"another")
+    assert not files.delete_unchanged(first)
+    assert files.read_bytes(path) == b"another"
+
+    (second,) = files.list_folder(root)
+    assert files.delete_unchanged(second)
+    assert not files.exists(path)
+    assert not files.delete_unchanged(second)

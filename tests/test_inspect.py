@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from published import publish_plan
 
 import tensorflow as tf  # isort: skip
 
@@ -36,7 +37,7 @@ from pipeline.inspect import inspect
 from pipeline.inspect import shard as inspect_shard
 from pipeline.job import Job
 from pipeline.plan import Plan, write_plan
-from pipeline.publish import Limits, publish
+from pipeline.publish import Limits
 from pipeline.rows import Part, PartBatch, Rejected, Shard, ShardEnd
 from pipeline.write import PartWriter
 
@@ -102,7 +103,7 @@ def publish_output(folder: Path, *, rejected: int = 0, broken: bool = False) -> 
         end = ShardEnd(3 + len(bad), state, "the gzip stream is cut off" if broken else "")
         batch = PartBatch(part, 0, rows, bad, end, {"miles": 2})
         PartWriter(output, part, plan.schema, "csv", "a1", plan.run_id).write(batch)
-    publish(output, plan, Limits(max_bad_rows=10, max_broken_shards=1))
+    publish_plan(output, plan, Limits(max_bad_rows=10, max_broken_shards=1))
     return Path(output)
 
 

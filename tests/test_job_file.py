@@ -291,6 +291,7 @@ def test_defaults(folder):
         "row_wise": True,
         "record": None,
         "require_record": False,
+        "staging": None,
     }
     assert (job.batch.rows, job.batch.bytes) == (4096, 67108864)
     assert job.output.path == f"{folder}/out"

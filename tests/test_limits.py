@@ -1,8 +1,14 @@
 """A trial run takes the first rows of the first shards, and its manifest says so."""
 
+import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
+
 import pyarrow as pa
 import pytest
+import zoo_data
+from transform_cases import taxi_case
+from transform_job import differences, manifest, predictions_of, read_output, trained_job, write_shards
 
+from pipeline.commands import main
 from pipeline.read import first_rows
 from pipeline.rows import ROW, Chunk, Rejected
 
@@ -29,3 +35,22 @@ def test_nothing_behind_the_limit_is_read():
         raise AssertionError("read on")
 
     assert sum(part.read for part in first_rows(chunks(), 4)) == 4
+
+
+def test_a_trial_run_scores_its_rows_as_the_whole_run_does(tmp_path):
+    case = taxi_case("taxi_tft")
+    write_shards(tmp_path, case, zoo_data.split(case.rows(), 4), "tfrecord")
+    job, trial = str(trained_job(tmp_path)), tmp_path / "trial"
+    limits = ["--limit_shards", "2", "--limit_rows", "5", "--set", f"output.path={trial / 'out'}", "--quiet"]
+
+    assert main(["score", "--config", job, *limits]) == 0
+
+    assert not (tmp_path / "out").exists()
+    assert manifest(trial)["limited"] == {"shards": 2, "rows": 5}
+    assert manifest(trial)["rows"] == {"read": 10, "scored": 10, "rejected": 0}
+    assert main(["score", "--config", job, "--quiet"]) == 0
+    assert manifest(tmp_path)["limited"] is None
+    rows, whole = read_output(trial), read_output(tmp_path)
+    chosen = whole.take([*range(5), *range(20, 25)])
+    assert rows.select(["id", "_shard", "_row"]) == chosen.select(["id", "_shard", "_row"])
+    assert differences(predictions_of(rows), predictions_of(chosen), 1e-5) == []

@@ -25,7 +25,6 @@ from pipeline.plan import (
     utc_now,
     write_plan,
 )
-from pipeline.publish import read_verdict, write_verdict
 from pipeline.rows import Part, Shard
 
 
@@ -144,6 +143,14 @@ def test_part_key_rests_on_the_shard_and_the_settings() -> None:
     assert len({key, *(part_key(shard, digest) for shard in others), part_key(Shard("in/a", 7, 1.5), "0")}) == 6
 
 
+def test_part_key_rests_on_the_etag_where_there_is_one() -> None:
+    key = part_key(Shard("s3://in/a", 7, 1.5, '"e1"'), "digest")
+
+    assert part_key(Shard("s3://in/a", 7, 99.5, '"e1"'), "digest") == key  # the same bytes, copied back
+    assert part_key(Shard("s3://in/a", 7, 1.5, '"e2"'), "digest") != key
+    assert part_key(Shard("s3://in/a", 7, 1.5), "digest") != key
+
+
 def test_settings_that_are_no_json_have_no_digest() -> None:
     with pytest.raises(TypeError, match="set is not JSON serializable"):
         settings_digest({"names": {"a"}})
@@ -182,15 +189,6 @@ def test_a_plan_comes_back_as_it_was_frozen(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "_temporary" / "plan.json").read_text())["schema_in_words"][1] == (
         "p: fixed_size_list<item: float>[3]"
     )
-
-
-def test_a_new_plan_has_no_verdict(tmp_path: Path) -> None:
-    plan = Plan("r1", None, "digits", utc_now(), (), "csv", pa.schema([]))
-    write_verdict(str(tmp_path), 4, "too many")
-
-    write_plan(str(tmp_path), plan)
-
-    assert read_verdict(str(tmp_path)) is None
 
 
 def test_part_names_sort_by_number() -> None:

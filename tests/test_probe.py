@@ -3,13 +3,13 @@
 import pipeline.tf_estimator  # noqa: F401  first of all
 
 import numpy as np
+import probe_model
 import pyarrow as pa
 import pytest
 
 import tensorflow.compat.v1 as tf  # isort: skip
 
 from pipeline.checkpoint import resolve
-from pipeline.errors import ModelError
 from pipeline.features import Feature
 from pipeline.graph_input import ColumnInput, RecordInput
 from pipeline.model import build_model
@@ -19,74 +19,20 @@ from pipeline.rows import RECORD, ROW, Columns, feature_column
 FEATURES = {"x": Feature("x", "float32", "fixed", (4,)), "words": Feature("words", "int64", "varlen")}
 
 
-def model_fn(features, labels, mode, params):
-    kind, x = params["kind"], features["x"]
-    training = mode == tf.estimator.ModeKeys.TRAIN
-    if kind == "padding to the longest row":
-        padded = tf.cast(tf.sparse.to_dense(features["words"]), tf.float32)
-        x += tf.reduce_mean(padded, axis=1, keepdims=True)  # the mean counts the padding
-    hidden = tf.layers.dense(x, 8, tf.nn.relu)
-    if kind == "dropout":
-        hidden = tf.layers.dropout(hidden, 0.5, training=True)
-    elif kind == "honest dropout":
-        hidden = tf.layers.dropout(hidden, 0.5, training=training)
-    elif kind == "batch norm in training mode":
-        hidden = tf.layers.batch_normalization(hidden, training=True)
-    elif kind == "honest batch norm":
-        hidden = tf.layers.batch_normalization(hidden, training=training)
-    elif kind == "random op":
-        hidden += tf.random_normal(tf.shape(hidden))
-    logits = tf.layers.dense(hidden, 3)
-    axis = 0 if kind == "softmax over the batch" else -1
-    predictions = {"probabilities": tf.nn.softmax(logits, axis=axis), "classes": tf.argmax(logits, 1)}
-    if kind == "large outputs":
-        predictions = {"value": 1e6 * logits[:, 0]}
-    if mode == tf.estimator.ModeKeys.PREDICT:
-        return tf.estimator.EstimatorSpec(mode, predictions=predictions)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        train_op = tf.train.AdamOptimizer(0.01).minimize(loss, tf.train.get_global_step())
-    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
-
-
-def input_fn():
-    random = np.random.default_rng(1)
-    x = random.normal(size=(32, 4)).astype(np.float32)
-    words = tf.sparse.from_dense(random.integers(1, 5, (32, 3)))
-    features = {"x": x, "words": words}
-    return tf.data.Dataset.from_tensors((features, random.integers(0, 3, 32))).repeat()
-
-
 def probe(kind, model_dir):
-    estimator = tf.estimator.Estimator(model_fn, str(model_dir), params={"kind": kind})
-    estimator.train(input_fn, steps=3)
-    random = np.random.default_rng(2)
+    estimator = probe_model.train(kind, model_dir)
+    columns = probe_model.make_rows(9)
     rows = pa.RecordBatch.from_arrays(
         [
             pa.array(range(9), pa.int64()),
-            pa.array(random.normal(size=(9, 4)).astype(np.float32).tolist(), pa.list_(pa.float32(), 4)),
-            pa.array([list(range(1, 2 + row % 4)) for row in range(9)], pa.list_(pa.int64())),
+            pa.array(columns["x"], pa.list_(pa.float32(), 4)),
+            pa.array(columns["words"], pa.list_(pa.int64())),
         ],
         [ROW, feature_column("x"), feature_column("words")],
     )
     checkpoint = resolve(str(model_dir))
     model = build_model(estimator, checkpoint, ColumnInput(FEATURES), allow_unused=["*moving_*"])
     check_row_wise(model, rows, [prediction.key for prediction in model.predictions])
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("dropout", "is random"),
-        ("random op", "is random"),
-        ("batch norm in training mode", "depends on the other rows"),
-        ("softmax over the batch", "'probabilities' depends on the other rows"),
-        ("padding to the longest row", "depends on the other rows"),
-    ],
-)
-def test_a_model_that_is_not_row_wise_is_refused(kind, message, tmp_path):
-    with pytest.raises(ModelError, match=f"{message}(.|\n)*model.row_wise: false"):
-        probe(kind, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["plain", "honest dropout", "honest batch norm", "large outputs"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,81 +11,22 @@ from typing import Any
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from published import listing, new_plan, publish_plan, run, table, write_part
 from test_files import KINDS, new_folder
 
 from pipeline import files
-from pipeline.errors import BudgetError, CountError, InputError, OutputError, ScoringError
+from pipeline.errors import BudgetError, CountError, InputError, OutputError
 from pipeline.manifest import read_manifest
-from pipeline.plan import Plan, part_key, read_plan, temporary, write_plan
-from pipeline.publish import (
-    Limits,
-    Verdict,
-    carry_out,
-    collect_results,
-    existing_output,
-    publish,
-    read_intent,
-    read_verdict,
-    write_verdict,
-)
-from pipeline.rows import Part, PartBatch, Rejected, Shard, ShardEnd
-from pipeline.write import PartWriter, find_result
-
-SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field("_shard", pa.string()), pa.field("_row", pa.int64())])
+from pipeline.plan import temporary
+from pipeline.publish import Limits, collect_results, existing_output
+from pipeline.write import find_result
 
 
 @pytest.fixture(params=KINDS)
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return new_folder(request.param, tmp_path)
-
-
-def new_plan(run_id: str, shards: int, **more: Any) -> Plan:
-    paths = [Shard(f"in/{index}.csv", 10 * index, 86400.5) for index in range(shards)]
-    parts = tuple(Part(index, part_key(shard, run_id), shard) for index, shard in enumerate(paths))
-    return Plan(run_id, "2026-11-22", "digits", "2026-11-22T03:00:00.000Z", parts, "csv", SCHEMA, **more)
-
-
-def write_part(
-    output: str,
-    plan: Plan,
-    index: int,
-    scored: int = 3,
-    rejected: int = 0,
-    state: str = "done",
-    present: dict[str, int] | None = None,
-) -> None:
-    part = plan.parts[index]
-    rows = pa.record_batch(
-        [
-            pa.array([row / 2 for row in range(scored)], pa.float32()),
-            pa.array([part.shard.path] * scored, pa.string()),
-            pa.array(range(scored), pa.int64()),
-        ],
-        schema=SCHEMA,
-    )
-    bad = tuple(Rejected(scored + row, "read", "x: missing", b"record") for row in range(rejected))
-    end = ShardEnd(scored + rejected, state, "" if state == "done" else "the gzip stream ends early")
-    batch = PartBatch(part, 0, rows, bad, end, present or {})
-    PartWriter(output, part, SCHEMA, "csv", "a1", plan.run_id).write(batch)
-
-
-def run(output: str, run_id: str, shards: int, limits: Limits | None = None, **more: Any) -> dict[str, Any]:
-    plan = new_plan(run_id, shards)
-    write_plan(output, plan)
-    for index in range(shards):
-        write_part(output, plan, index, **more)
-    return publish(output, plan, limits or Limits(max_bad_rows=1.0))
-
-
-def listing(output: str) -> list[str]:
-    return [info.path[len(output) + 1 :] for info in files.match(files.join(output, "**"))]
-
-
-def table(output: str, name: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(files.read_bytes(files.join(output, name))))
 
 
 def test_a_published_output(output: str) -> None:
@@ -119,12 +59,15 @@ def test_manifest(output: str) -> None:
         record={"state": "unverified", "max_difference": None},
         job={"name": "digits"},
         versions={"tensorflow": "2.21.0"},
+        settings={"checkpoint": "c"},
+        code={"m.py": "s"},
+        timings={"launch_seconds": 1.5},
         warnings=("noticed at launch",),
     )
     write_part(output, replace(plan, run_id="r0"), 0, scored=1500, rejected=1, present={"x": 1501})
     write_part(output, plan, 1, scored=1200, state="tail_lost")
 
-    manifest = publish(output, plan, Limits(1, 0.5), {"launch_seconds": 1.5})
+    manifest = publish_plan(output, plan, Limits(1, 0.5))
 
     digests = {}
     for name in ("part-00000-of-00002.parquet", "part-00001-of-00002.parquet", "_rejected/part-00000-of-00002.parquet"):
@@ -166,6 +109,8 @@ def test_manifest(output: str) -> None:
         "record": {"state": "unverified", "max_difference": None},
         "job": {"name": "digits"},
         "versions": {"tensorflow": "2.21.0"},
+        "settings": {"checkpoint": "c"},
+        "code": {"m.py": "s"},
         "timings": {"launch_seconds": 1.5},
         "resumed_parts": 1,
         "halved_batches": 0,
@@ -226,11 +171,11 @@ def test_row_budget(output: str, rejected: int, limit: float, allowed: bool) -> 
     plan = new_plan("r1", 1)
     write_part(output, plan, 0, scored=100 - rejected, rejected=rejected)
     if allowed:
-        assert publish(output, plan, Limits(limit))["rows"]["rejected"] == rejected
+        assert publish_plan(output, plan, Limits(limit))["rows"]["rejected"] == rejected
         return
 
     with pytest.raises(BudgetError) as error:
-        publish(output, plan, Limits(limit))
+        publish_plan(output, plan, Limits(limit))
 
     assert error.value.exit_code == 4
     folder = files.join(output, "_rejected")
@@ -252,13 +197,13 @@ def test_shard_budget(output: str, broken: int, limit: float, allowed: bool) -> 
     for index in range(4):
         write_part(output, plan, index, state="tail_lost" if index < broken else "done")
     if allowed:
-        manifest = publish(output, plan, Limits(0, limit))
+        manifest = publish_plan(output, plan, Limits(0, limit))
         assert [shard["state"] for shard in manifest["shards"]] == ["tail_lost"] * broken + ["done"] * (4 - broken)
         assert manifest["rows"]["scored"] == 12
         return
 
     with pytest.raises(BudgetError) as error:
-        publish(output, plan, Limits(1.0, limit))
+        publish_plan(output, plan, Limits(1.0, limit))
 
     assert str(error.value).startswith(
         f"{broken} of 4 shards are broken, more than errors.max_broken_shards: {limit} allows: "
@@ -273,7 +218,7 @@ def test_an_unreadable_shard_under_budget_is_an_empty_part(output: str) -> None:
     write_part(output, plan, 0)
     write_part(output, plan, 1, scored=0, state="unreadable")
 
-    manifest = publish(output, plan, Limits(0, 1))
+    manifest = publish_plan(output, plan, Limits(0, 1))
 
     assert (manifest["shards"][1]["state"], manifest["shards"][1]["rows_lost"]) == ("unreadable", None)
     assert table(output, "part-00001-of-00002.parquet").num_rows == 0
@@ -289,9 +234,9 @@ def test_a_larger_budget_needs_no_row_scored_again(output: str) -> None:
     write_part(output, plan, 0, rejected=2)
     write_part(output, plan, 1)
     with pytest.raises(BudgetError):
-        publish(output, plan, Limits(1))
+        publish_plan(output, plan, Limits(1))
 
-    manifest = publish(output, replace(plan, run_id="r2"), Limits(2))
+    manifest = publish_plan(output, replace(plan, run_id="r2"), Limits(2))
 
     assert manifest["resumed_parts"] == 2
     assert "_rejected/_refused.json" not in listing(output)
@@ -353,11 +298,11 @@ def test_a_feature_that_no_row_has(
     write_part(output, plan, 0, scored=rows - 500, present={"x": present, "y": 1})
     write_part(output, plan, 1, scored=499, rejected=1)
     if not refused:
-        assert publish(output, plan, Limits(1))["warnings"] == []
+        assert publish_plan(output, plan, Limits(1))["warnings"] == []
         return
 
     with pytest.raises(InputError) as error:
-        publish(output, plan, Limits(1))
+        publish_plan(output, plan, Limits(1))
 
     assert str(error.value).startswith(ABSENT)
     assert str(error.value).endswith(f"rejected rows: {output}/_rejected")
@@ -369,7 +314,7 @@ def test_a_part_without_result(output: str) -> None:
     write_part(output, plan, 0)
 
     with pytest.raises(CountError, match=r"part 1 \(in/1.csv\): there is no result of it") as error:
-        publish(output, plan, Limits())
+        publish_plan(output, plan)
 
     assert error.value.exit_code == 5
 
@@ -388,7 +333,7 @@ def test_a_part_whose_file_is_gone(output: str) -> None:
     files.delete([temporary(output, plan.parts[0].key, "a1.parquet")])
 
     with pytest.raises(CountError, match="there is no result of it"):
-        publish(output, plan, Limits())
+        publish_plan(output, plan)
 
 
 def test_a_result_that_does_not_add_up(output: str) -> None:
@@ -398,7 +343,7 @@ def test_a_result_that_does_not_add_up(output: str) -> None:
     files.write_bytes(path, files.read_bytes(path).replace(b'"read": 4', b'"read": 5'))
 
     with pytest.raises(CountError, match=r"part 0 \(in/0.csv\): 5 rows were read, but 3 scored and 1 rejected"):
-        publish(output, plan, Limits(1))
+        publish_plan(output, plan, Limits(1))
 
 
 def test_a_run_that_does_not_add_up_leaves_an_earlier_output_as_it_was(output: str) -> None:
@@ -407,7 +352,7 @@ def test_a_run_that_does_not_add_up_leaves_an_earlier_output_as_it_was(output: s
     write_part(output, plan, 0)
 
     with pytest.raises(CountError):
-        publish(output, plan, Limits())
+        publish_plan(output, plan)
 
     assert files.read_bytes(files.join(output, "_SUCCESS")) == b"r1"
     assert table(output, "part-00001-of-00002.parquet").num_rows == 3
@@ -439,152 +384,6 @@ def test_a_manifest_cannot_have_other_files_deleted(output: str) -> None:
     run(output, "r2", 2)
 
     assert all(files.read_bytes(files.join(output, name)) == b"mine" for name in targets)
-
-
-def test_publishing_twice_is_publishing_once(output: str) -> None:
-    plan = new_plan("r1", 2)
-    write_part(output, plan, 0)
-    write_part(output, plan, 1)
-    first = publish(output, plan, Limits())
-
-    assert publish(output, plan, Limits()) == first
-
-
-class Killed(Exception):
-    """Stands for the end of the process: nothing in the code handles it."""
-
-
-@pytest.mark.parametrize("older", [3, 2], ids=["over more shards", "over as many shards"])
-@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
-def test_a_publish_that_is_killed_at_any_call_is_rolled_forward(
-    output: str, monkeypatch: pytest.MonkeyPatch, after: bool, older: int
-) -> None:
-    """Each call that changes a file is the last one of a process once, over an older output."""
-    changing = ("write_bytes", "move", "delete", "delete_folder", "delete_empty_folder")
-    real = {name: getattr(files, name) for name in changing}
-    left, kills = 0, 0
-
-    def counted(name: str) -> Callable[..., None]:
-        def call(*args: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0 and not after:
-                raise Killed
-            if left < 0:
-                raise Killed  # other threads of a process end with it
-            real[name](*args)
-            if left == 0:
-                raise Killed
-
-        return call
-
-    while True:
-        for path in files.match(files.join(output, "**")):
-            files.delete([path.path])
-        run(output, "r1", older, rejected=1)
-        plan = new_plan("r2", 2)
-        write_part(output, plan, 0, scored=5, rejected=1)
-        write_part(output, plan, 1, scored=6)
-        for name in changing:
-            monkeypatch.setattr(files, name, counted(name))
-        left = kills + 1
-        try:
-            publish(output, plan, Limits(1))
-            finished = True
-        except Killed:
-            finished = False
-        for name in changing:
-            monkeypatch.setattr(files, name, real[name])
-        success = files.join(output, "_SUCCESS")
-        if files.exists(success) and files.read_bytes(success) == b"r1":
-            names = [f"part-{part:05d}-of-{older:05d}.parquet" for part in range(older)]
-            assert [table(output, name).num_rows for name in names] == [3] * older
-        elif files.exists(success):
-            assert (read_manifest(output) or {})["run_id"] == "r2"
-            assert [table(output, f"part-0000{part}-of-00002.parquet").num_rows for part in range(2)] == [5, 6]
-        assert existing_output(output, "overwrite") == "write"
-
-        manifest = publish(output, plan, Limits(1))
-
-        assert listing(output) == [
-            "_SUCCESS",
-            "_manifest.json",
-            "_rejected/part-00000-of-00002.parquet",
-            "part-00000-of-00002.parquet",
-            "part-00001-of-00002.parquet",
-        ]
-        assert [table(output, f"part-0000{part}-of-00002.parquet").num_rows for part in range(2)] == [5, 6]
-        assert read_manifest(output) == manifest
-        assert files.read_bytes(success) == b"r2"
-        if finished:
-            break
-        kills += 1
-    assert kills >= 12
-
-
-def test_another_run_can_finish_what_a_killed_one_began(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = new_plan("r1", 2)
-    write_plan(output, plan)
-    write_part(output, plan, 0)
-    write_part(output, plan, 1)
-    move = files.move
-
-    def killed_at_second(source: str, target: str) -> None:
-        if target.endswith("part-00001-of-00002.parquet"):
-            raise Killed
-        move(source, target)
-
-    monkeypatch.setattr(files, "move", killed_at_second)
-    with pytest.raises(Killed):
-        publish(output, read_plan(output), Limits())
-    monkeypatch.undo()
-    intent = read_intent(output)
-    assert intent is not None
-    assert (intent.run_id, len(intent.moves)) == ("r1", 2)
-
-    carry_out(output, intent)
-
-    assert listing(output) == [
-        "_SUCCESS", "_manifest.json", "part-00000-of-00002.parquet", "part-00001-of-00002.parquet",
-    ]  # fmt: skip
-
-
-def test_another_run_may_also_start_anew_over_a_half_published_one(
-    output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_: Any) -> None:
-        raise Killed
-
-    real = files.move
-    monkeypatch.setattr(
-        files, "move", lambda source, target: killed() if "manifest" in target else real(source, target)
-    )
-    with pytest.raises(Killed):
-        run(output, "r1", 3)
-    monkeypatch.undo()
-
-    assert existing_output(output, "fail") == "write"
-    run(output, "r2", 1)
-
-    assert listing(output) == ["_SUCCESS", "_manifest.json", "part-00000-of-00001.parquet"]
-
-
-def test_a_move_whose_file_is_nowhere_is_an_error(output: str) -> None:
-    plan = new_plan("r1", 1)
-    write_part(output, plan, 0)
-    intent = None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.publish.carry_out", lambda *_: None)
-        publish(output, plan, Limits())
-        intent = read_intent(output)
-    assert intent is not None
-    files.delete([intent.moves[0].source])
-    files.write_bytes(intent.moves[0].target, b"another file")
-
-    with pytest.raises(OSError, match=r"a1\.parquet"):
-        carry_out(output, intent)
-
-    assert not files.exists(files.join(output, "_SUCCESS"))
 
 
 @pytest.mark.parametrize(
@@ -630,22 +429,13 @@ def test_other_files_are_no_output(output: str) -> None:
     assert existing_output(output, "fail") == "write"
 
 
-def test_verdict(output: str) -> None:
-    assert read_verdict(output) is None
-    error: ScoringError = BudgetError("5 of 8 rows\nrejected rows: ü")
-
-    write_verdict(output, error.exit_code, str(error))
-
-    assert read_verdict(output) == Verdict(4, "5 of 8 rows\nrejected rows: ü")
-
-
 def test_many_parts(tmp_path: Path) -> None:
     sizes: Sequence[int] = range(40)
     plan = new_plan("r1", len(sizes))
     for index, size in enumerate(sizes):
         write_part(str(tmp_path), plan, index, scored=size)
 
-    manifest = publish(str(tmp_path), plan, Limits())
+    manifest = publish_plan(str(tmp_path), plan)
 
     assert [file["rows"] for file in manifest["files"]] == list(sizes)
     assert [pq.read_metadata(tmp_path / file["path"]).num_rows for file in manifest["files"]] == list(sizes)

@@ -20,17 +20,21 @@ import tensorflow as tf
 from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.metric import Lineage
 from apache_beam.testing.util import assert_that, equal_to, is_empty
+from published import take
 
 import pipeline.run
-from pipeline import BatchRows, Predict, ReadPlan, ReadShards, WriteParts, predict_input_fn, stages
+from pipeline import BatchRows, Predict, ReadPlan, ReadShards, WriteParts, files, predict_input_fn, stages
+from pipeline.errors import VerdictError
+from pipeline.failure import Failure, read_verdict, write_verdict
 from pipeline.features import Feature
 from pipeline.graph import build
 from pipeline.job import Batch, Input
 from pipeline.job.file import load_job
 from pipeline.launch import Prepared, prepare
+from pipeline.lease import Lease
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, match_shards, part_key, write_plan
-from pipeline.publish import Limits, Verdict, read_verdict, write_verdict
+from pipeline.publish import Limits
 from pipeline.rows import RECORD, ROW, Columns, Part, PartBatch, Rejected, Shard, ShardEnd
 from pipeline.scoring import close_scorers
 from pipeline.write import PartWriter, find_result, read_result
@@ -40,7 +44,9 @@ SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field(ROW, pa.int64())])
 
 
 def a_part(index: int = 0, path: str = "in/shard.csv") -> Part:
-    return Part(index, f"key{index}", Shard(path, 10, 1.5))
+    """A part as it is planned; of a file that is not there, as it was."""
+    found = files.match(path)
+    return Part(index, f"key{index}", Shard(*found[0]) if found else Shard(path, 10, 1.5))
 
 
 def in_order(batches: Sequence[PartBatch]) -> beam.PTransform:
@@ -73,24 +79,42 @@ def test_read_plan_gives_the_parts_that_have_no_result(tmp_path: Path) -> None:
     write_plan(str(tmp_path), plan)
     write_part(str(tmp_path), plan.parts[1])
     write_part(str(tmp_path), plan.parts[2], state="tail_lost")  # it has to be read again: its shard may be mended
+    lease = take(str(tmp_path), "run1")
     with beam.Pipeline("FnApiRunner") as p:
-        assert_that(p | ReadPlan(str(tmp_path)), equal_to([plan.parts[0], plan.parts[2], plan.parts[3]]))
+        assert_that(p | ReadPlan(lease), equal_to([plan.parts[0], plan.parts[2], plan.parts[3]]))
 
 
 def test_read_plan_of_a_run_that_is_done(tmp_path: Path) -> None:
     plan = a_plan(1)
     write_plan(str(tmp_path), plan)
     write_part(str(tmp_path), plan.parts[0])
+    lease = take(str(tmp_path), "run1")
     with beam.Pipeline("FnApiRunner") as p:
-        assert_that(p | ReadPlan(str(tmp_path)), is_empty())
+        assert_that(p | ReadPlan(lease), is_empty())
 
 
 def test_a_verdict_that_is_there_is_raised_at_once(tmp_path: Path) -> None:
     output = str(tmp_path)
+    lease = take(output, "run1")
     write_plan(output, a_plan(1))
-    write_verdict(output, 6, "the checkpoint is of another model")
-    fails(lambda p: p | ReadPlan(output), "the checkpoint is of another model")
-    assert read_verdict(output) == Verdict(6, "the checkpoint is of another model")
+    failure = Failure("run1", 6, "the checkpoint is of another model", "predict", "in/shard.csv")
+    write_verdict(output, failure)
+    fails(lambda p: p | ReadPlan(lease), "the checkpoint is of another model")
+    assert read_verdict(output, "run1") == failure
+
+
+def test_a_verdict_on_another_run_is_none_on_this_one(tmp_path: Path) -> None:
+    write_verdict(str(tmp_path), Failure("run0", 4, "too many bad rows"))
+    assert read_verdict(str(tmp_path), "run1") is None
+
+
+def test_a_plan_is_not_read_by_a_run_that_lost_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.lease._is_gone", lambda holder: True)
+    lost = take(str(tmp_path), "run1")
+    take(str(tmp_path), "run2")
+    write_plan(str(tmp_path), a_plan(1, "run2"))
+    fails(lambda p: p | ReadPlan(lost), "run run1 no longer has the lock, run run2 has it")
+    assert read_verdict(str(tmp_path), "run2") is None
 
 
 # Shards
@@ -109,7 +133,7 @@ def test_read_shards_gives_rows_in_order_and_the_end(tmp_path: Path) -> None:
         assert [batch.sequence for batch in batches] == [0, 1, 2, 3]
         rows = [row for batch in batches[:-1] for row in batch.rows.select([ROW, "feature:x"]).to_pylist()]
         assert rows == [{ROW: row, "feature:x": row + 0.5} for row in (0, 1, 2, 3, 4, 6)]
-        rejected = Rejected(5, "read", "feature 'x': expected float32, found text that is not a number", b"text")
+        rejected = Rejected(5, "read", "feature 'x': expected float32, found text that is not a number", b"x\ntext")
         assert [batch.rejected for batch in batches] == [(), (rejected,), (), ()]
         assert [batch.present for batch in batches] == [{"x": 3}, {"x": 3}, {"x": 1}, {}]
         assert [batch.last for batch in batches] == [None, None, None, ShardEnd(7)]
@@ -123,7 +147,7 @@ def test_read_shards_gives_rows_in_order_and_the_end(tmp_path: Path) -> None:
     [
         ('x\n0.5\n1.5\n2.5\n"3.5', 3, "tail_lost", "row 3: the file ends inside a quoted field"),
         ("y\n0.5\n", 0, "unreadable", "'x'"),
-        (None, 0, "unreadable", "the file cannot be opened (FileNotFoundError)"),
+        (None, 0, "unreadable", "the file went away after the run was planned"),
     ],
     ids=["lost tail", "lost column", "lost file"],
 )
@@ -256,7 +280,7 @@ def prepared_plan(path: Path) -> tuple[Prepared, Plan]:
 def predict(p: beam.Pipeline, prepared: Prepared, parts: Sequence[Part]) -> beam.PCollection[PartBatch]:
     job = prepared.spec.job
     read = p | beam.Create(list(parts)) | ReadShards(job.input, prepared.spec.columns, job.batch)
-    return read | BatchRows(job.batch) | Predict(prepared.spec, job.output.path)
+    return read | BatchRows(job.batch) | Predict(prepared.spec)
 
 
 def expected_scores(model_dir: str, size: int) -> list[float]:
@@ -299,14 +323,15 @@ def test_predict_builds_the_model_where_launch_did_not(job: Path) -> None:
 def test_a_part_that_is_scored_twice_is_published_once(job: Path, linear_model_dir: str) -> None:
     prepared, plan = prepared_plan(job)
     output = prepared.spec.job.output.path
+    lease = take(output, "run1")
     for _ in range(2):  # a runner retries a bundle whose result it lost
         with beam.Pipeline("FnApiRunner") as p:
-            written = predict(p, prepared, plan.parts) | WriteParts(output, prepared.schema, "tfrecord", "run1")
+            written = predict(p, prepared, plan.parts) | WriteParts(lease, prepared.schema, "tfrecord")
             assert_that(written, equal_to([0, 1, 2]))
     results = [read_result(output, part) for part in plan.parts]
     assert [(result.scored, result.rejected) for result in results if result] == [(10, 0), (19, 1), (5, 0)]
 
-    assert stages._publish(3, output, "run1", Limits(max_bad_rows=1)) == 3
+    assert stages._publish(3, lease, Limits(max_bad_rows=1)) == 3
     tables = [pq.read_table(path) for path in sorted(Path(output).glob("part-*.parquet"))]
     assert [table.num_rows for table in tables] == [10, 19, 5]
     assert tables[2]["score"].to_pylist() == expected_scores(linear_model_dir, 5)
@@ -314,12 +339,13 @@ def test_a_part_that_is_scored_twice_is_published_once(job: Path, linear_model_d
 
 def test_publish_that_is_retried_is_harmless(tmp_path: Path) -> None:
     output, plan = str(tmp_path), a_plan(2)
+    lease = take(output, "run1")
     write_plan(output, plan)
     for part in plan.parts:
         write_part(output, part)
     found = []
     for _ in range(2):
-        assert stages._publish(2, output, "run1", Limits()) == 2
+        assert stages._publish(2, lease, Limits()) == 2
         found.append({path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
     assert found[0] == found[1]
     assert sorted(found[0]) == [
@@ -330,23 +356,34 @@ def test_publish_that_is_retried_is_harmless(tmp_path: Path) -> None:
     ]
 
 
-def test_publish_that_is_retried_after_success_leaves_nothing_temporary(tmp_path: Path) -> None:
+def test_publish_that_is_retried_after_success_leaves_nothing_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output, plan = str(tmp_path), a_plan(1)
+    lease = take(output, "run1")
     write_plan(output, plan)
     write_part(output, plan.parts[0])
-    stages._publish(1, output, "run1", Limits())
-    write_plan(output, plan)  # killed between _SUCCESS and the end
-    stages._publish(1, output, "run1", Limits())
+
+    def killed(_: Lease) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.publish.clean", killed)
+        with pytest.raises(MemoryError):
+            stages._publish(1, lease, Limits())
+    assert (tmp_path / "_SUCCESS").exists()
+    stages._publish(1, lease, Limits())
     assert not (tmp_path / "_temporary").exists()
 
 
 def test_publish_raises_the_verdict_that_is_there(tmp_path: Path) -> None:
     output, plan = str(tmp_path), a_plan(1)
+    lease = take(output, "run1")
     write_plan(output, plan)
     write_part(output, plan.parts[0])
-    write_verdict(output, 4, "too many bad rows")
-    with pytest.raises(stages.VerdictError, match="too many bad rows") as raised:
-        stages._publish(1, output, "run1", Limits())
+    write_verdict(output, Failure("run1", 4, "too many bad rows"))
+    with pytest.raises(VerdictError, match="too many bad rows") as raised:
+        stages._publish(1, lease, Limits())
     assert raised.value.exit_code == 4
     assert not (tmp_path / "_SUCCESS").exists()
 
@@ -363,7 +400,7 @@ def test_write_parts(tmp_path: Path) -> None:
     parts = [a_part(0, "in/a.csv"), a_part(1, "in/b.csv")]
     batches = [scored(parts[0], 0, [0, 1]), scored(parts[0], 1, [2], ShardEnd(3)), scored(parts[1], 0, [], ShardEnd(0))]
     with beam.Pipeline("FnApiRunner") as p:
-        assert_that(p | in_order(batches) | WriteParts(str(tmp_path), SCHEMA, "csv", "run1"), equal_to([0, 1]))
+        assert_that(p | in_order(batches) | WriteParts(take(str(tmp_path), "run1"), SCHEMA, "csv"), equal_to([0, 1]))
     results = [find_result(str(tmp_path), part) for part in parts]
     assert [(result.read, result.scored) for result in results if result] == [(3, 3), (0, 0)]
 
@@ -382,8 +419,11 @@ def test_write_parts(tmp_path: Path) -> None:
 def test_write_parts_refuses_a_part_that_is_not_whole(batches: list[PartBatch], message: str, tmp_path: Path) -> None:
     output = str(tmp_path)
     message = f"part 0 (in/shard.csv): {message}"
-    fails(lambda p: p | in_order(batches) | WriteParts(output, SCHEMA, "csv", "run1"), message)
-    assert read_verdict(output) == Verdict(5, message)
+    lease = take(output, "run1")
+    fails(lambda p: p | in_order(batches) | WriteParts(lease, SCHEMA, "csv"), message)
+    found = read_verdict(output, "run1")
+    assert found is not None
+    assert (found.exit_code, found.error, found.stage) == (5, message, "write")
     assert find_result(output, a_part()) is None
     assert list(tmp_path.rglob("*.parquet")) == []
 
@@ -438,9 +478,10 @@ def files_of(lineage: set[str]) -> set[str]:
 def test_a_run_with_nothing_left_to_score_publishes(job: Path) -> None:
     prepared, plan = prepared_plan(job)
     output = prepared.spec.job.output.path
+    lease = take(output, "run1")
     with beam.Pipeline("FnApiRunner") as p:
-        _ = predict(p, prepared, plan.parts) | WriteParts(output, prepared.schema, "tfrecord", "run1")
-    run = pipeline.run.Run("run1", prepared.spec, prepared.schema, Limits(max_bad_rows=1))
+        _ = predict(p, prepared, plan.parts) | WriteParts(lease, prepared.schema, "tfrecord")
+    run = pipeline.run.Run(lease, prepared.spec, prepared.schema, Limits(max_bad_rows=1))
     p = beam.Pipeline("FnApiRunner")
     build(p, run)
     result = p.run()

@@ -96,6 +96,20 @@ def test_scores_are_those_of_the_trainer_to_the_last_bit(work: Path, tmp_path: P
 
 
 @needs_extra
+def test_compare_finds_the_scores_of_the_trainer(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(work, **{"output.path": tmp_path / "predictions"}) == 0
+    capsys.readouterr()
+
+    against = str(work / "trainer_scores.parquet")
+    code = main(["compare", str(tmp_path / "predictions"), against, "--on", "trip_id"])
+
+    assert code == 0
+    assert "within tolerance: 0 of 1,024 rows differ" in capsys.readouterr().out
+
+
+@needs_extra
 def test_other_scores_are_told(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

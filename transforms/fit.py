@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError, JobError, OutputError, VerdictError
+from pipeline.errors import InputError, JobError, OutputError
 from pipeline.features import EXAMPLE_DTYPES, Feature, FeatureSpec
 from transforms.load import Transform, load
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pipeline.job import Input
 
 PreprocessingFn = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+_RUN = "fit"
+"""A fit has its folder for itself, so its verdicts need no number."""
 
 
 def fit(
@@ -59,8 +62,8 @@ def fit(
     import apache_beam as beam
     import tensorflow as tf
 
+    from pipeline.failure import read_verdict
     from pipeline.plan import match_shards
-    from pipeline.publish import read_verdict
     from pipeline.runner import pipeline_options
 
     options = pipeline_options(beam_arguments)
@@ -73,9 +76,9 @@ def fit(
         try:
             p.run().wait_until_finish()
         except Exception as error:
-            verdict = read_verdict(folder)
+            verdict = read_verdict(folder, _RUN)
             if verdict is not None:
-                raise VerdictError(verdict.message, verdict.exit_code) from error
+                raise verdict.to_error() from error
             raise
         tf.io.gfile.rename(f"{folder}/transform", path)
     finally:
@@ -231,10 +234,10 @@ def _tensor_representations(features: FeatureSpec) -> dict[str, Any]:
 
 
 def _read(path: str, source: Input, features: FeatureSpec, folder: str) -> Iterator[pa.RecordBatch]:
-    from pipeline.stages import verdict
+    from pipeline.failure import told
     from transforms.training_rows import read_lists
 
-    with verdict(folder):
+    with told(folder, _RUN, "fit"):
         yield from read_lists(path, source, features)
 
 
@@ -255,11 +258,11 @@ def _sums(counts: Any) -> Any:
 def _refuse_absent(counts: Any, names: Sequence[str], folder: str) -> None:
     import numpy as np
 
-    from pipeline.stages import verdict
+    from pipeline.failure import told
 
     rows, *present = np.broadcast_to(counts, 1 + len(names)).tolist()  # 0 where there was no batch
     absent = [name for name, count in zip(names, present, strict=True) if not count]
-    with verdict(folder):
+    with told(folder, _RUN, "fit"):
         if not rows:
             raise InputError("the training shards hold no row")
         if absent:

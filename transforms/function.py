@@ -18,7 +18,7 @@ from transforms.attach import (
     no_rows,
     output_spec,
 )
-from transforms.fingerprint import source_fingerprint
+from transforms.fingerprint import Content, contents, files_of_sources, source_fingerprint
 
 
 class FunctionTransform:
@@ -33,10 +33,11 @@ class FunctionTransform:
         function: Callable[[dict[str, Any]], Mapping[str, Any]],
         raw_spec: FeatureSpec,
         reference: str,
-        fingerprint: str | None,
+        sources: Sequence[str] = (),
     ):
         self.raw_spec: dict[str, Feature] = dict(raw_spec)
-        self.fingerprint = fingerprint
+        self.fingerprint = source_fingerprint(sources)
+        self._sources = sources
         self._function = function
         self._place = f"transform function {reference}"
 
@@ -47,6 +48,10 @@ class FunctionTransform:
 
         with tf.Graph().as_default():
             return output_spec(self.attach(no_rows(self.raw_spec)).outputs)
+
+    def contents(self) -> dict[str, Content]:
+        """Digests of the source files that make the fingerprint, by name."""
+        return contents(files_of_sources(self._sources))
 
     def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """Call the function; its variables and tables are the caller's, as if it had been called directly."""
@@ -66,17 +71,29 @@ class FunctionTransform:
           ModelError: the features are others, or the function does not return a dict of tensors with the batch as
             first dimension.
         """
+        call, tensors = self._converted(features)
+        return attach(lambda given: _call_as_mapped(call, given), tensors, scope)
+
+    def trace(self, features: Mapping[str, Any], scope: str = SCOPE) -> Attached:
+        """As `attach`, with the operations of the function in the current graph itself, where they can be looked at.
+
+        The graph optimizer goes over them with the rest of the graph, so numbers may be rounded otherwise.
+        """
+        call, tensors = self._converted(features)
+        return attach(call, tensors, scope)
+
+    def _converted(self, features: Mapping[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """The function as tf.data converts it, its outputs checked, and the features as tensors."""
         import tensorflow as tf
 
         # The very conversion that tf.data applies; Keras uses these two names of TensorFlow for its own layers.
         autograph = tf.__internal__.autograph
         function = autograph.tf_convert(self._function, autograph.control_status_ctx())
-        tensors = checked_features(features, self.raw_spec, self._place)
 
         def call(given: dict[str, Any]) -> dict[str, Any]:
             return checked_outputs(function(given), given, self._place)
 
-        return attach(lambda given: _call_as_mapped(call, given), tensors, scope)
+        return call, checked_features(features, self.raw_spec, self._place)
 
 
 def from_function(
@@ -94,7 +111,7 @@ def from_function(
       reference: how errors call it, such as `my_trainer.features:preprocess`.
       sources: paths of its source files, in a fixed order; they make the fingerprint.
     """
-    return FunctionTransform(function, raw_spec, reference, source_fingerprint(sources))
+    return FunctionTransform(function, raw_spec, reference, sources)
 
 
 def _call_as_mapped(call: Call, features: dict[str, Any]) -> Any:

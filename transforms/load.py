@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ModelError
 from pipeline.features import Feature
 from transforms.attach import SCOPE, Attached, Output, attach, checked_features, checked_outputs, no_rows, output_spec
-from transforms.fingerprint import fingerprint
+from transforms.fingerprint import Content, contents, files_of, fingerprint
 from transforms.saved_model import SavedModel, read_saved_model
 from transforms.signature import Signature, find_signature
 
@@ -42,6 +42,10 @@ class Transform:
         self._eager: Signature | None = None
         self._lock = threading.Lock()
         self.raw_spec, self.output_spec = self._run_on_no_rows()
+
+    def contents(self) -> dict[str, Content]:
+        """Digests of the files that make the fingerprint, by name: they tell which of them differs from another's."""
+        return contents(files_of(self._saved_model))
 
     def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """Transform a batch: eagerly, inside `tf.data`, a `tf.function` or a `tf.Graph`. Safe from several threads.

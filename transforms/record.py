@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import BadRows, ModelError
+from pipeline.errors import BadRows, JobError, ModelError
 from pipeline.features import Feature, from_tensorflow, to_tensorflow
 from pipeline.rows import Columns, feature_column
 
@@ -59,6 +59,7 @@ def record(
 
     Raises:
       BadRows: rows that do not fit the spec; the first is named.
+      JobError: nothing can be written in the folder.
       ModelError: there is no checkpoint, or this model was recorded with another transform.
       ValueError: the arguments do not go together.
     """
@@ -152,12 +153,20 @@ def save_record(folder: str, made: Record, transform: Any) -> str:
     """Write a record, and the fingerprint of the transform if the folder does not have it yet; returns the path.
 
     Raises:
+      JobError: nothing can be written there.
       ModelError: the folder says that the model was trained with another transform.
     """
-    from pipeline.record.file import recorded_transform, write_record, write_transform
+    from pipeline.record.file import write_record
+    from pipeline.record.transform import recorded_transform, write_transform
 
-    write_transform(folder, recorded_transform(transform))
-    return write_record(folder, made)
+    try:
+        write_transform(folder, recorded_transform(transform))
+        return write_record(folder, made)
+    except OSError as error:
+        raise JobError(
+            f"{folder}: the record cannot be written there ({type(error).__name__}); name another folder, by model.record in "
+            "the job file and by folder= in transforms.record"
+        ) from error
 
 
 def _model_features(given: Any, choice: Sequence[str] | str | None) -> tuple[RecordedFeature, ...]:

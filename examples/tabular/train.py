@@ -2,8 +2,9 @@
 
 python -m examples.tabular.train --work work/tabular
 
-WORK/model             checkpoints, and under record what scoring is held against
-WORK/evaluation.json   accuracy and AUC of the checkpoint on the held-out trips, by Estimator.evaluate; written last
+WORK/model                    checkpoints, and under record what scoring is held against
+WORK/trainer_scores.parquet   the scores of the held-out trips, by Estimator.predict
+WORK/evaluation.json          accuracy and AUC of the checkpoint on the held-out trips, by Estimator.evaluate; written last
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist, so it stands before TensorFlow
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow as tf
 
 import transforms
@@ -49,7 +52,7 @@ def shards(folder: Path) -> list[str]:
 
 
 def train(work: Path, steps: int = 800, seed: int = 1) -> dict[str, Any]:
-    """Train up to a step, evaluate on the held-out trips, record predictions for training trips.
+    """Train up to a step, evaluate and predict on the held-out trips, record predictions for training trips.
 
     Returns:
       What is written to evaluation.json: checkpoint, accuracy and auc (0 to 1), trips (how many were held out).
@@ -60,6 +63,7 @@ def train(work: Path, steps: int = 800, seed: int = 1) -> dict[str, Any]:
     estimator = build_estimator(str(work / "model"), PARAMS, config)
     estimator.train(partial(input_fn, work / "train", transform, 128, training=True), max_steps=steps)
     metrics = estimator.evaluate(partial(input_fn, work / "held_out", transform, BATCH_ROWS))
+    pq.write_table(trainer_scores(estimator, work / "held_out", transform), work / "trainer_scores.parquet")
 
     trips = [record.numpy() for record in islice(tf.data.TFRecordDataset(shards(work / "train")), 200)]
     transforms.record(estimator, trips, transform)
@@ -72,6 +76,20 @@ def train(work: Path, steps: int = 800, seed: int = 1) -> dict[str, Any]:
     }
     (work / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
     return evaluation
+
+
+def trainer_scores(estimator: Any, folder: Path, transform: transforms.Transform) -> pa.Table:
+    """The columns trip_id, score and predicted of the trips in a folder, by Estimator.predict."""
+    spec = {"trip_id": tf.io.FixedLenFeature([], tf.int64)}
+    ids = tf.data.TFRecordDataset(shards(folder)).map(lambda trip: tf.io.parse_single_example(trip, spec)["trip_id"])
+    rows = list(estimator.predict(partial(input_fn, folder, transform, BATCH_ROWS)))
+    return pa.table(
+        {
+            "trip_id": pa.array(ids.as_numpy_iterator(), pa.int64()),
+            "score": [row["logistic"][0] for row in rows],
+            "predicted": [row["class_ids"][0] for row in rows],
+        }
+    )
 
 
 def main() -> None:

@@ -171,6 +171,7 @@ class Model(Section):
     row_wise: bool = True
     record: Text | None = None
     require_record: bool = False
+    staging: Text | None = None
 
     @field_validator("params")
     @classmethod

@@ -20,8 +20,9 @@ _WRITTEN = (
     "part-00000-of-00001.parquet",
     "_rejected/part-00000-of-00001.parquet",
     "_temporary/key/attempt.parquet",
+    "key/content/file",
 )
-"""Names under an output folder that no input pattern may match."""
+"""Names under a folder that a run writes to, which no input pattern may match."""
 
 
 def mistakes(job: Job) -> Found:
@@ -64,7 +65,8 @@ def _model(job: Job) -> Found:
 
 
 def _input(job: Job) -> Found:
-    if "csv" in job.input.model_fields_set and job.input.format != "csv":
+    may_be_rejected_rows = job.input.format == "parquet" and "format" not in job.input.model_fields_set
+    if "csv" in job.input.model_fields_set and job.input.format != "csv" and not may_be_rejected_rows:
         yield ("input", "csv"), f"is for CSV, the format of the input is {job.input.format}; leave it out"
 
 
@@ -88,14 +90,21 @@ def _output_columns(job: Job) -> Found:
 
 
 def _output_in_input(job: Job) -> Found:
-    folders = [(("output", "path"), job.output.path), (("errors", "rejected_path"), job.errors.rejected_path)]
+    folders = [
+        (("output", "path"), job.output.path),
+        (("errors", "rejected_path"), job.errors.rejected_path),
+        (("model", "staging"), job.model.staging),
+    ]
     for key, folder in folders:
         if not folder:
             continue
         written = [folder.rstrip("/")] + [posixpath.join(folder, name) for name in _WRITTEN]
         for pattern in job.input.pattern:
             if any(_matches(pattern, path) and not _ignored(path, job.input.ignore) for path in written):
-                yield key, f"{folder!r} lies where the input pattern {pattern!r} looks for shards; write elsewhere"
+                yield (
+                    key,
+                    f"{folder!r} lies where the input pattern {pattern!r} looks for shards; write elsewhere: --set {'.'.join(key)}=...",
+                )
 
 
 def _names_of_features(job: Job, features: dict[str, Feature]) -> Found:

@@ -27,6 +27,7 @@ _PATHS: set[KeyPath] = {
     ("model", "model_dir"),
     ("model", "checkpoint"),
     ("model", "record"),
+    ("model", "staging"),
     ("output", "path"),
     ("errors", "rejected_path"),
 }

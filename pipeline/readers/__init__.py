@@ -1,18 +1,26 @@
-"""Shards to chunks of decoded rows, one module a format. Nothing here knows of Beam: the caller opens the file."""
+"""Shards to chunks of decoded rows, one module a format. Nothing here knows of Beam: the caller opens the file.
+
+A file of rejected rows is read in place of any shard: it is told by its own columns, whatever format is asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
 from pipeline.errors import BrokenShard
 from pipeline.job import Csv
+from pipeline.readers.compression import read_head
 from pipeline.rows import Chunk, Columns, record_bytes
 
-__all__ = ["read_shard", "record_bytes", "source_schema"]
+if TYPE_CHECKING:
+    from pipeline.readers.parquet import ParquetShard
 
+__all__ = ["read_shard", "record_bytes", "rejected_format", "source_schema"]
+
+PARQUET_MAGIC = b"PAR1"
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 16 << 20
 DEFAULT_CSV = Csv()
@@ -31,7 +39,7 @@ def read_shard(
     """Read one shard in order.
 
     Args:
-      open_shard: opens the shard's file as it is stored, for reading (and for seeking, if it is Parquet).
+      open_shard: opens the shard's file as it is stored, for reading and seeking.
       format: tfrecord, parquet, csv, jsonl or avro. For tfrecord `columns` is not looked at: chunks hold the records.
       rows, max_bytes: bounds of a chunk; the second of the data that is read for it, roughly.
       keep_record: whether chunks and rejected rows carry the record itself. TFRecord chunks always do.
@@ -44,14 +52,21 @@ def read_shard(
     """
     # Each reader is imported when it is needed: fastavro and google-crc32c are not there for every job's sake.
     with _open(open_shard) as file:
-        if format == "tfrecord":
+        parquet = _parquet(file, format)
+        if parquet is not None and _is_rejected(parquet):
+            from pipeline.readers.rejected import read_rejected
+
+            yield from read_rejected(
+                parquet, format, columns, csv, rows=rows, max_bytes=max_bytes, keep_record=keep_record
+            )
+        elif format == "tfrecord":
             from pipeline.readers.tfrecord import read_tfrecord
 
             yield from read_tfrecord(file, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
-        elif format == "parquet":
+        elif parquet is not None:
             from pipeline.readers.parquet import read_parquet
 
-            yield from read_parquet(file, columns, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
+            yield from read_parquet(parquet, columns, rows=rows, max_bytes=max_bytes, keep_record=keep_record)
         elif format == "csv":
             from pipeline.readers.csv import read_csv
 
@@ -75,10 +90,13 @@ def source_schema(open_shard: Callable[[], BinaryIO], format: str) -> pa.Schema:
       BrokenShard: the file cannot be opened, or does not tell.
     """
     with _open(open_shard) as file:
-        if format == "parquet":
-            from pipeline.readers.parquet import parquet_schema
+        parquet = _parquet(file, format)
+        if parquet is not None and _is_rejected(parquet):
+            from pipeline.readers.rejected import rejected_schema
 
-            return parquet_schema(file)
+            return rejected_schema(parquet)
+        if parquet is not None:
+            return parquet.schema
         if format == "avro":
             from pipeline.readers.avro import avro_schema
 
@@ -86,8 +104,48 @@ def source_schema(open_shard: Callable[[], BinaryIO], format: str) -> pa.Schema:
     raise ValueError(f"shards of format {format!r} do not name types")
 
 
+def rejected_format(open_shard: Callable[[], BinaryIO]) -> tuple[str | None, bool] | None:
+    """What a file of rejected rows tells: their format, and whether any record was kept; None for any other file.
+
+    Raises:
+      BrokenShard: the file cannot be opened or read.
+    """
+    with _open(open_shard) as file:
+        parquet = _parquet(file, "")
+        if parquet is None or not _is_rejected(parquet):
+            return None
+        from pipeline.readers.rejected import rejected_format
+
+        return rejected_format(parquet)
+
+
+def _is_rejected(parquet: ParquetShard) -> bool:
+    from pipeline.readers.rejected import is_rejected
+
+    return is_rejected(parquet.schema)
+
+
+def _parquet(file: BinaryIO, format: str) -> ParquetShard | None:
+    """The file as Parquet: where that is the format, or where the file is one all the same."""
+    if format == "parquet":
+        from pipeline.readers.parquet import ParquetShard
+
+        return ParquetShard(file)
+    is_one = read_head(file, len(PARQUET_MAGIC)) == PARQUET_MAGIC
+    file.seek(0)
+    if not is_one:
+        return None
+    try:
+        return _parquet(file, "parquet")
+    except BrokenShard:  # text may begin like this
+        file.seek(0)
+        return None
+
+
 def _open(open_shard: Callable[[], BinaryIO]) -> BinaryIO:
     try:
         return open_shard()
+    except ConnectionError:
+        raise  # a store that does not answer says nothing of the shard: the run fails, and a retry may help
     except OSError as error:
         raise BrokenShard(f"the file cannot be opened ({type(error).__name__})") from error

@@ -27,6 +27,8 @@ _LOGICAL = {
     "timestamp-millis": pa.timestamp("ms", "UTC"), "timestamp-micros": pa.timestamp("us", "UTC"),
     "local-timestamp-millis": pa.timestamp("ms"), "local-timestamp-micros": pa.timestamp("us"),
 }  # fmt: skip
+_MAGIC = b"Obj\x01"
+_MARKER_BYTES = 16
 _DAMAGE = (
     ValueError,
     EOFError,
@@ -63,12 +65,17 @@ def read_avro(
     broken = None
     while True:
         try:
+            end = file.tell()
             block = next(blocks, None)
             if block is None:
+                if file.tell() != end:  # fastavro takes a file that ends inside a count for one that ends before it
+                    raise EOFError("the file ends inside its count")
                 break
             records = list(block)
             if len(records) != block.num_records:
                 raise ValueError("its count is negative")
+            if block.bytes_.read(1):
+                raise ValueError("its records end before it does")
             pending.append(_struct(records, names, types))
         except _DAMAGE as error:
             broken = BrokenShard(f"row {read + held}: the block that begins here cannot be read")
@@ -127,6 +134,9 @@ def _open(file: BinaryIO) -> tuple[Any, dict[str, pa.DataType | None]]:
     try:
         blocks = fastavro.block_reader(file)
         schema = blocks.writer_schema
+        header = blocks._header  # fastavro looks at neither of these
+        if header["magic"] != _MAGIC or len(header["sync"]) != _MARKER_BYTES:
+            raise ValueError("no Avro file, or cut off inside the marker of its blocks")
         if not isinstance(schema, dict) or schema["type"] != "record":
             raise BrokenShard("the schema of the Avro file is not a record")
         return blocks, {field["name"]: _arrow_type(field["type"], named) for field in schema["fields"]}

@@ -19,7 +19,7 @@ from pipeline.errors import BrokenShard
 from pipeline.job import Csv
 from pipeline.readers.compression import text_blocks
 from pipeline.readers.required import require_columns
-from pipeline.rows import Chunk, Columns, Rejected
+from pipeline.rows import RECORD_HEADER, Chunk, Columns, Rejected
 
 _QUOTE, _LF, _CR = 0x22, 0x0A, 0x0D
 _MAX_ROW_BYTES = 256 << 20
@@ -45,16 +45,17 @@ def read_csv(
     names = None if csv.header else _checked(csv.columns, columns)
     delimiter, nulls = ord(csv.delimiter), [null.encode() for null in csv.nulls]
     blocks = text_blocks(file, min(block_bytes, max_bytes))
-    buffer, read, last = b"", 0, False
+    buffer, header, read, last = b"", b"", 0, False
     while not last:
         buffer, last, broken = _longer(buffer, blocks)
         split = split_rows(buffer, delimiter, last and broken is None)
         if names is None and split.starts.size:
-            names = _checked(_header(split), columns)
+            names, header = _checked(_header(split), columns), buffer[split.starts[0] : split.ends[0]] + b"\n"
             split = split.rows(1, split.starts.size)
         if names is not None:
             for start in range(0, split.starts.size, rows):
-                yield _chunk(split.rows(start, start + rows), names, nulls, columns, read, keep_record)
+                some = split.rows(start, start + rows)
+                yield _chunk(some, names, nulls, columns, read, header if keep_record else None)
                 read += min(rows, split.starts.size - start)
         if split.fault is not None:
             raise BrokenShard(f"{'the header' if names is None else f'row {read}'}: {split.fault}")
@@ -164,10 +165,11 @@ def _header(split: _Split) -> list[str]:
 
 
 def _chunk(
-    split: _Split, names: list[str], nulls: Sequence[bytes], columns: Columns, first: int, keep_record: bool
+    split: _Split, names: list[str], nulls: Sequence[bytes], columns: Columns, first: int, header: bytes | None
 ) -> Chunk:
+    """Decode the rows of a split. header: what stands before the record of a row that is kept; None: none is kept."""
     numbers = np.arange(first, first + split.starts.size)
-    record = split.text(split.starts, split.ends) if keep_record else None
+    record = None if header is None else split.text(split.starts, split.ends)
     fields = split.fields()
     whole = fields == len(names)
     rejected = [
@@ -180,14 +182,44 @@ def _chunk(
     if rejected:
         split = split._replace(starts=split.starts[whole], ends=split.ends[whole])
         record = None if record is None else record.filter(pa.array(whole))
+    chunk = decode_rows(_columns(split, names, nulls, columns), columns, numbers[whole], text=True, record=record)
+    rejected += chunk.rejected
+    if header:  # a rejected row is to be read without its shard
+        chunk = chunk._replace(rows=chunk.rows.replace_schema_metadata({RECORD_HEADER: header}))
+        rejected = [row._replace(record=header + (row.record or b"")) for row in rejected]
+    return chunk._replace(rejected=tuple(sorted(rejected)), read=numbers.size)
+
+
+def _columns(split: _Split, names: Sequence[str], nulls: Sequence[bytes], columns: Columns) -> dict[str, pa.Array]:
+    """Cells of the columns that are needed; every row has as many as there are names."""
     edges = split.edges(len(names))
     source = {}
     for name in columns.needed:
         if name in names:
             field = names.index(name)
             source[name] = split.cells(edges[:, field] + 1, edges[:, field + 1], nulls)
-    chunk = decode_rows(source, columns, numbers[whole], text=True, record=record)
-    return chunk._replace(rejected=tuple(sorted([*rejected, *chunk.rejected])), read=numbers.size)
+    return source
+
+
+def parse_record(columns: Columns, csv: Csv, record: bytes) -> dict[str, bytes | None]:
+    """Cells of a row as it is kept beside a rejected one, with its column names before it unless csv.header is false.
+
+    Raises:
+      BrokenShard: it is not one row, or a column is missing.
+    """
+    split = split_rows(record, ord(csv.delimiter), True)
+    if split.fault is not None:
+        raise BrokenShard(f"its record: {split.fault}")
+    if split.starts.size != (2 if csv.header else 1):
+        wanted = "the column names and one row (input.csv.header: true)" if csv.header else "one row"
+        raise BrokenShard(f"its record is {split.starts.size} lines of CSV, not {wanted}")
+    names = _checked(_header(split) if csv.header else csv.columns, columns)
+    row = split.rows(split.starts.size - 1, split.starts.size)
+    fields = int(row.fields()[0])
+    if fields != len(names):
+        raise BrokenShard(f"expected {len(names)} fields, found {fields}")
+    cells = _columns(row, names, [null.encode() for null in csv.nulls], columns)
+    return {name: cell[0].as_py() for name, cell in cells.items()}
 
 
 def split_rows(buffer: bytes, delimiter: int, last: bool) -> _Split:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode_rows import decode_rows
+from pipeline.decode_text import parse_json
 from pipeline.errors import BrokenShard
 from pipeline.readers.compression import text_blocks
 from pipeline.rows import Chunk, Columns
@@ -67,8 +67,8 @@ def _chunk(lines: list[bytes], columns: Columns, first: int, keep_record: bool) 
     objects: list[dict[str, Any]] = []
     for row, line in enumerate(lines):
         try:
-            objects.append(_object(line))
-        except _BadLineError as error:
+            objects.append(parse_line(line))
+        except BadLineError as error:
             bad[row] = str(error)
             objects.append({})
     source = {name: [values.get(name) for values in objects] for name in columns.needed}
@@ -77,26 +77,31 @@ def _chunk(lines: list[bytes], columns: Columns, first: int, keep_record: bool) 
     return decode_rows(source, columns, numbers, record=record, bad=bad)
 
 
-class _BadLineError(ValueError):
+class BadLineError(ValueError):
     """A line is not one object."""
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
+    """The object of a line.
+
+    Raises:
+      BadLineError: it is none.
+    """
     try:
-        value = json.loads(line.decode(), object_pairs_hook=_unique)
+        value = parse_json(line.decode(), object_pairs_hook=_unique)
     except UnicodeDecodeError:
-        raise _BadLineError("the line is not UTF-8") from None
-    except _BadLineError:
+        raise BadLineError("the line is not UTF-8") from None
+    except BadLineError:
         raise
     except (ValueError, RecursionError):
-        raise _BadLineError("the line is not JSON") from None
+        raise BadLineError("the line is not JSON") from None
     if not isinstance(value, dict):
-        raise _BadLineError("the line is not an object")
+        raise BadLineError("the line is not an object")
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _BadLineError("a key stands twice in an object")
+        raise BadLineError("a key stands twice in an object")
     return values

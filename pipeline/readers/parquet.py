@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -17,72 +17,87 @@ from pipeline.readers.required import require_columns
 from pipeline.rows import Chunk, Columns
 
 _BUFFER_BYTES = 1 << 20
+_FIRST_ROWS = 8
+_DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What pyarrow raises on bytes that are not Parquet; the last one for names of columns."""
 
 
-def read_parquet(
-    file: BinaryIO, columns: Columns, *, rows: int, max_bytes: int, keep_record: bool = True
-) -> Iterator[Chunk]:
-    """Rows of a shard in chunks of up to `rows` rows and about `max_bytes` of data.
-
-    Raises:
-      BrokenShard: the footer or a page cannot be read, or a column is missing; all batches before were yielded.
-    """
-    watched = _WatchedFile(file)
-    parquet = _open(watched)
-    present = parquet.schema_arrow.names
-    require_columns(columns, present, "Parquet file")
-    names = [name for name in columns.needed if name in present]
-    size = max(1, min(rows, max_bytes // _row_bytes(parquet, names)))
-    batches = parquet.iter_batches(size, columns=names, use_threads=False)
-    read = 0
-    while True:
-        try:
-            batch = next(batches, None)
-        except (OSError, pa.ArrowException) as error:
-            raise watched.error or BrokenShard(f"row {read}: the data cannot be read from here on") from error
-        if batch is None:
-            break
-        source = {name: batch.column(name) for name in names}
-        record = pa.StructArray.from_arrays(list(source.values()), names) if keep_record and names else None
-        yield decode_rows(source, columns, np.arange(read, read + batch.num_rows), record=record)
-        read += batch.num_rows
-    if read != parquet.metadata.num_rows:
-        raise BrokenShard(f"the file ends after {read} rows, its footer tells of {parquet.metadata.num_rows}")
-
-
-def parquet_schema(file: BinaryIO) -> pa.Schema:
-    """Columns of a shard.
+class ParquetShard:
+    """An open Parquet file: damage is a BrokenShard, and a failed read stays the error of the filesystem that it is.
 
     Raises:
       BrokenShard: the footer cannot be read.
     """
-    return _open(_WatchedFile(file)).schema_arrow
+
+    def __init__(self, file: BinaryIO):
+        self._file = _WatchedFile(file)
+        try:
+            self._parquet = pq.ParquetFile(
+                pa.PythonFile(self._file, mode="r"),
+                buffer_size=_BUFFER_BYTES,  # without it a whole column chunk is read at once
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
+            self.schema: pa.Schema = self._parquet.schema_arrow
+            self.names: list[str] = self.schema.names
+        except _DAMAGE as error:
+            raise self._broken("the footer cannot be read: no Parquet file, or its end is lost") from error
+
+    def batches(self, names: Sequence[str], rows: int, max_bytes: int) -> Iterator[pa.RecordBatch]:
+        """Rows of some columns, in batches of up to `rows` rows and about `max_bytes` of data.
+
+        Raises:
+          BrokenShard: a page cannot be read; all batches before were yielded.
+        """
+        read = 0
+        try:
+            size = max(1, min(rows, max_bytes // self._row_bytes(names)))
+            for batch in self._parquet.iter_batches(size, columns=names, use_threads=False):
+                yield batch
+                read += batch.num_rows
+        except _DAMAGE as error:
+            raise self._broken(f"row {read}: the data cannot be read from here on") from error
+        if read != self._parquet.metadata.num_rows:
+            raise BrokenShard(f"the file ends after {read} rows, its footer tells of {self._parquet.metadata.num_rows}")
+
+    def _broken(self, reason: str) -> Exception:
+        return self._file.error or BrokenShard(reason)
+
+    def _row_bytes(self, names: Sequence[str]) -> int:
+        """Bytes of a row, at least one: as the footer has it for all columns, or as the first rows do where that is more.
+
+        Dictionaries make a column larger than the file says. What the footer says of a single column is not asked for:
+        where that is damaged, `RowGroupMetaData.column` ends the process.
+        """
+        metadata = self._parquet.metadata
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        stored = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
+        lists = [name for name in names if pa.types.is_nested(self.schema.field(name).type)]
+        decoded = 8 * (len(names) - len(lists))
+        if lists:
+            for batch in self._parquet.iter_batches(_FIRST_ROWS, columns=lists, use_threads=False):
+                decoded += batch.nbytes // max(1, batch.num_rows)
+                break
+        return max(1, stored, decoded)
 
 
-def _open(file: _WatchedFile) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(
-            pa.PythonFile(file, mode="r"),
-            buffer_size=_BUFFER_BYTES,  # without it a whole column chunk is read at once
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise file.error or BrokenShard("the footer cannot be read: no Parquet file, or its end is lost") from error
+def read_parquet(
+    shard: ParquetShard, columns: Columns, *, rows: int, max_bytes: int, keep_record: bool = True
+) -> Iterator[Chunk]:
+    """Rows of a shard in chunks of up to `rows` rows and about `max_bytes` of data.
 
-
-def _row_bytes(parquet: pq.ParquetFile, names: list[str]) -> int:
-    """Bytes of a row on average, at least one; dictionaries make it more than the file says, so a value counts 8."""
-    metadata = parquet.metadata
-    chosen = [
-        index
-        for index in range(metadata.num_columns)
-        if any(f"{parquet.schema.column(index).path}.".startswith(f"{name}.") for name in names)
-    ]
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [group.column(index) for group in groups for index in chosen]
-    total = sum(max(chunk.total_uncompressed_size, 8 * chunk.num_values) for chunk in chunks)
-    return max(1, total // max(1, metadata.num_rows))
+    Raises:
+      BrokenShard: a page cannot be read, or a column is missing; all batches before were yielded.
+    """
+    present = shard.names
+    require_columns(columns, present, "Parquet file")
+    names = [name for name in columns.needed if name in present]
+    read = 0
+    for batch in shard.batches(names, rows, max_bytes):
+        source = {name: batch.column(name) for name in names}
+        record = pa.StructArray.from_arrays(list(source.values()), names) if keep_record and names else None
+        yield decode_rows(source, columns, np.arange(read, read + batch.num_rows), record=record)
+        read += batch.num_rows
 
 
 class _WatchedFile(io.RawIOBase):

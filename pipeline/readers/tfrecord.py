@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.errors import BrokenShard
 from pipeline.readers.compression import GZIP_MAGIC, inflate, is_zlib, plain_blocks, read_head
-from pipeline.rows import RECORD, ROW, Chunk, Rejected
+from pipeline.rows import DAMAGED, RECORD, ROW, Chunk, Rejected
 
 _HEADER_BYTES = 12
 """Length (8 bytes) and its checksum (4); the payload and its checksum follow."""
@@ -51,7 +51,7 @@ def read_tfrecord(
                 records.append(record)
                 numbers.append(number)
             else:
-                reason = f"record {number}: data checksum does not match"
+                reason = f"record {number}: {DAMAGED}"
                 rejected.append(Rejected(number, "read", reason, record if keep_record else None))
             size += len(record)
             if len(records) + len(rejected) == rows or size >= max_bytes:

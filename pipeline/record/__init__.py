@@ -16,9 +16,10 @@ from pipeline.graph_input import RecordInput
 from pipeline.memory_rows import rows_from_memory
 from pipeline.model import is_data_error
 from pipeline.record.difference import different_rows, largest_difference, table
-from pipeline.record.features import compare_features, compare_transforms
-from pipeline.record.file import FOLDER, Record, framework_versions, read_record, read_transform
+from pipeline.record.features import compare_features
+from pipeline.record.file import FOLDER, Record, framework_versions, read_record
 from pipeline.record.rows import examples_of_rows
+from pipeline.record.transform import compare_transforms, read_transform
 from pipeline.rows import RECORD, ROW, Columns, feature_column
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The transform and the features of a record against those of a job: each difference is refused by name."""
+"""The features of a record against those of a job: each difference is refused by name."""
 
 from __future__ import annotations
 
@@ -8,33 +8,9 @@ from typing import Any
 from pipeline.errors import ModelError
 from pipeline.features import FeatureSpec
 from pipeline.graph_input import parse_order
-from pipeline.record.file import Record, RecordedFeature, RecordedTransform, described, raw_features, recorded_transform
+from pipeline.record.file import Record, RecordedFeature, raw_features
 
 _NAMED_AT_MOST = 10
-
-
-def compare_transforms(recorded: RecordedTransform | None, transform: Any, folder: str) -> None:
-    """Refuse another transform than that of training.
-
-    Args:
-      recorded: what training had, None for none.
-      transform: what the job has, None for none. Without a fingerprint (a function whose sources are not known) it is
-        left to the replay.
-      folder: of the record.
-
-    Raises:
-      ModelError: names both.
-    """
-    given = recorded_transform(transform)
-    same = (recorded is None) == (given is None)
-    if recorded and given and recorded.fingerprint and given.fingerprint:
-        same = recorded.fingerprint == given.fingerprint
-    if not same:
-        raise ModelError(
-            f"the model was trained with {described(recorded)}, and the job has {described(given)}, so its scores would "
-            "not be those of training. Name the transform of training under transform (a copy of it will do); if the "
-            f"model was trained anew with that of the job, delete {folder} and record it again"
-        )
 
 
 def compare_features(

@@ -1,6 +1,6 @@
 """The parity record as it lies beside the model: some raw rows, and what the trainer's own `Estimator.predict` gave for them.
 
-    RECORD/transform.json    the fingerprint of the transform that the model was trained with; one a model_dir
+    RECORD/transform.json    the transform that the model was trained with; one a model_dir, see `pipeline.record.transform`
     RECORD/<digest>.arrow    for each recorded checkpoint, named by its digest, an Arrow IPC file
 
 The Arrow file has the columns `feature:NAME` and `prediction:KEY`, and as many rows as were kept: none where no raw rows
@@ -45,13 +45,6 @@ class RecordedFeature(NamedTuple):
     rank: int | None
 
 
-class RecordedTransform(NamedTuple):
-    """The transform of a model_dir. path: None for a function; fingerprint: None where it has none."""
-
-    path: str | None
-    fingerprint: str | None
-
-
 @dataclass(frozen=True)
 class Record:
     """The sample of one checkpoint.
@@ -85,11 +78,6 @@ def raw_features(spec: FeatureSpec) -> tuple[RecordedFeature, ...]:
         )
         for name, feature in spec.items()
     )
-
-
-def recorded_transform(transform: Any) -> RecordedTransform | None:
-    """What is recorded of a transform, None for none."""
-    return None if transform is None else RecordedTransform(getattr(transform, "path", None), transform.fingerprint)
 
 
 def framework_versions() -> dict[str, str]:
@@ -147,7 +135,7 @@ def read_record(folder: str, digest: str) -> Record | None:
         with pa.ipc.open_file(pa.py_buffer(files.read_bytes(path))) as reader:
             table = reader.read_all()
         plain = json.loads((table.schema.metadata or {})[b"record"])
-        _check_version(path, plain)
+        check_version(path, plain)
         rows = table.combine_chunks()
         return Record(
             checkpoint=plain["checkpoint"],
@@ -164,52 +152,7 @@ def read_record(folder: str, digest: str) -> Record | None:
             versions=plain["versions"],
         )
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def write_transform(folder: str, transform: RecordedTransform | None) -> None:
-    """Write what a model_dir was trained with, None for no transform; what was written before has to say the same.
-
-    Raises:
-      ModelError: the model_dir was recorded with another transform.
-    """
-    path = files.join(folder, TRANSFORM)
-    known, before = read_transform(folder)
-    if known:
-        if (before and before.fingerprint) == (transform and transform.fingerprint) and bool(before) == bool(transform):
-            return
-        raise ModelError(
-            f"{path}: this model was recorded with {described(before)}, and is now to be recorded with "
-            f"{described(transform)}. A model has one transform: use that of training, or delete {folder} if the model "
-            "was trained anew"
-        )
-    plain = {"format_version": FORMAT_VERSION, "transform": transform and transform._asdict()}
-    files.write_bytes(path, json.dumps(plain, indent=1).encode())
-
-
-def read_transform(folder: str) -> tuple[bool, RecordedTransform | None]:
-    """Whether a record folder tells of a transform, and which: None where training had none.
-
-    Raises:
-      ModelError: the file is damaged, or was written by a newer version of this project.
-    """
-    path = files.join(folder, TRANSFORM)
-    if not files.exists(path):
-        return False, None
-    try:
-        plain = json.loads(files.read_bytes(path))
-        _check_version(path, plain)
-        return True, RecordedTransform(**plain["transform"]) if plain["transform"] else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def described(transform: RecordedTransform | None) -> str:
-    """A transform in an error message."""
-    if transform is None:
-        return "no transform"
-    what = transform.path or "a Python function"
-    return f"the transform {what} (fingerprint {transform.fingerprint or 'unknown'})"
+        raise damaged(path, error) from error
 
 
 def _prediction_column(key: str) -> str:
@@ -250,12 +193,14 @@ def _batch(table: pa.Table) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([_array(column) for column in table.columns], names=table.column_names)
 
 
-def _check_version(path: str, plain: Any) -> None:
+def check_version(path: str, plain: Any) -> None:
+    """Refuse a file of a newer version of this project."""
     if plain["format_version"] > FORMAT_VERSION:
         raise ModelError(
             f"{path} was written by a newer version of this project; install that, or make the record again"
         )
 
 
-def _damaged(path: str, error: Exception) -> ModelError:
+def damaged(path: str, error: Exception) -> ModelError:
+    """The refusal of a file that cannot be read."""
     return ModelError(f"{path} is damaged ({type(error).__name__}); delete it, and make the record again")

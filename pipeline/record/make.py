@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 
 from pipeline.code import add_user_code
 from pipeline.errors import BrokenShard, InputError, JobError
-from pipeline.estimator import load_estimator
 from pipeline.job import Job
-from pipeline.launch import load_features, probe, resolve_checkpoint, resolve_columns
+from pipeline.launch import open_estimator, open_transform, probe, resolve_columns
 from pipeline.plan import match_shards
 from pipeline.predict import RowScorer
 from pipeline.probe import distinct_rows
@@ -58,12 +57,13 @@ def make_record(job: Job, rows: int = ROWS, against: str | None = None, on: Sequ
     add_user_code(job.code)
     import pipeline.tf_estimator  # noqa: F401  before any user code is imported
 
-    features, transform = load_features(job)
+    places, features, transform = open_transform(job)
     columns = resolve_columns(job, features, shards)
-    estimator = load_estimator(job.model)
-    checkpoint = resolve_checkpoint(job, estimator)
+    places, estimator = open_estimator(places)
+    checkpoint = places.local_checkpoint
     spec = ScoringSpec("", job, job.input.format, columns, checkpoint)
-    scorer = build_scorer(spec, estimator)
+    with places.named_as_in_job():
+        scorer = build_scorer(spec, estimator, places)
     try:
         probe(spec, scorer, shards)
         in_file = None if exported else against
@@ -82,7 +82,7 @@ def make_record(job: Job, rows: int = ROWS, against: str | None = None, on: Sequ
     finally:
         scorer.model.close()
     lines = [
-        f"checkpoint  {checkpoint.path}",
+        f"checkpoint  {places.chosen.path}",
         f"rows        {made.rows.num_rows}, predictions of {made.source}",
         f"replayed    {record_in_words(parity.to_manifest())}",
         f"written     {path}",

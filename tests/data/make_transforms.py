@@ -2,12 +2,18 @@
 
     cd tests/data && python make_transforms.py
 
-Runs where tensorflow-transform is installed (made with 1.21.0 on TensorFlow 2.21). It fits one preprocessing function
-over 20 rows, and writes
+It fits one preprocessing function over 20 rows, and writes, where TensorFlow 2.21 and tensorflow-transform are installed
+(the extra `fit`; made with 1.21.0),
 
     taxi_tft/          a TensorFlow Transform output folder in the current format (tag `serve`)
     taxi_tft_v1/       the same in the format of TensorFlow 1 (tag `transform`), still common on disk
-    taxi_tft.json      the raw rows, and what tensorflow-transform's own loader makes of them through each folder
+    taxi_tft.json      the rows it was fitted to, others, and what tensorflow-transform's own loader makes of these
+                       through each folder
+
+and the like named `taxi_tft_2_15` where TensorFlow is 2.15, which needs an environment of its own, of Python 3.10:
+
+    pip install tensorflow==2.15.1 tensorflow-transform==1.15.0 tfx-bsl==1.15.1 apache-beam==2.56.0 'pyarrow<11' \\
+        'numpy<2' 'protobuf<5' 'setuptools<70'
 
 All paths are relative to this directory, so that none of the machine that ran it ends up in a graph.
 """
@@ -31,6 +37,7 @@ RAW_SPEC = {
     "words": tf.io.VarLenFeature(tf.string),
     "tips": tf.io.FixedLenFeature([], tf.float32),
 }
+NAME = "taxi_tft_2_15" if tf.__version__.startswith("2.15.") else "taxi_tft"
 COMPANIES = ["Yellow", "Blue", "Taxi 7", "Żółta"]
 WORDS = ["night", "airport", "rain", "card", "café"]
 
@@ -83,15 +90,17 @@ def apply(rows: list[dict], path: str) -> dict:
 
 
 def main() -> None:
-    rows = make_rows()
-    for older, path in ((False, "taxi_tft"), (True, "taxi_tft_v1")):
+    fitted = make_rows()
+    folders = {NAME: False, f"{NAME}_v1": True}
+    for path, older in folders.items():
         shutil.rmtree(path, ignore_errors=True)
-        fit(rows, path, older)
+        fit(fitted, path, older)
     # Words that no row of the fit has have to land in the out-of-vocabulary buckets.
-    unseen = [dict(rows[3], company="Nobody", words=["night", "never seen"]), dict(rows[4], company="", miles=-2.5)]
-    rows = rows[:18] + unseen
-    expected = {path: apply(rows, path) for path in ("taxi_tft", "taxi_tft_v1")}
-    Path("taxi_tft.json").write_text(json.dumps({"rows": rows, **expected}, ensure_ascii=False), encoding="utf-8")
+    words = ["night", "never seen"]
+    unseen = [dict(fitted[3], company="Nobody", words=words), dict(fitted[4], company="", miles=-2.5)]
+    rows = fitted[:18] + unseen
+    contents = {"fitted": fitted, "rows": rows, **{path: apply(rows, path) for path in folders}}
+    Path(f"{NAME}.json").write_text(json.dumps(contents, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

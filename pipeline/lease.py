@@ -1,0 +1,207 @@
+"""The lock of an output: a lease that names the run which may write there.
+
+    OUTPUT/_temporary/lock/000001.json      one file a holder; the highest number holds
+
+Who takes the lock makes the file of the next number, which only one can do where the filesystem has create-if-absent
+(local disks, gs, s3; elsewhere it is the best effort). The holder touches its file while it lives. A contender takes a
+lease that it has not seen touched for `LOST_AFTER` seconds of its own clock, or whose process it sees to be gone: no
+two clocks are compared. Who lost its lease finds out at the next `check`, however late it wakes up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.errors import LeaseLost, OutputError
+from pipeline.plan import temporary, utc_now
+
+LOCK = "lock"
+TOUCHED_EVERY = 5.0
+"""Seconds; a holder's file is touched at least once in two of these."""
+LOST_AFTER = 30.0
+"""Seconds without a touch after which a lease is anybody's."""
+_LOOK_EVERY = 0.5
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right of one run to write to an output, as long as nobody has taken it over."""
+
+    output: str
+    run_id: str
+    number: int
+
+    @property
+    def path(self) -> str:
+        """The file that stands for this lease."""
+        return _path(self.output, self.number)
+
+    def check(self) -> None:
+        """Raise LeaseLost unless the lease is still that of this run."""
+        latest = _latest(self.output)
+        holder = _holder(latest) if latest else {}
+        if holder.get("run_id") != self.run_id:
+            now = f"run {holder['run_id']} has it" if holder else "that run was ended"
+            raise LeaseLost(
+                f"{self.output}: run {self.run_id} no longer has the lock, {now}; this one has published nothing since"
+            )
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Touch the lease from a thread while the context is open, unless another process of this run does."""
+        stop = threading.Event()
+        thread = threading.Thread(target=_keep, args=(self, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def release(self) -> None:
+        """Let the next run have the output at once."""
+        latest = _latest(self.output)
+        if latest is not None and _holder(latest).get("run_id") == self.run_id:
+            files.delete_unchanged(latest)
+        for folder in (temporary(self.output, LOCK), temporary(self.output)):
+            files.delete_empty_folder(folder)
+
+
+def is_locked(output: str) -> bool:
+    """Whether a run has the lock of an output, or had it and did not come to its end."""
+    return _latest(output) is not None
+
+
+def acquire(
+    output: str, run_id: str, in_process: bool = True, on_wait: Callable[[str], None] = lambda message: None
+) -> Lease:
+    """Take the lock of an output; a lease whose holder gives no sign of life is taken over.
+
+    Args:
+      output: the output folder.
+      run_id: who takes it.
+      in_process: the run ends with this process, so that other processes of this machine may look whether it is there.
+      on_wait: is told, once, that the holder of a lease is being watched; that takes `LOST_AFTER` seconds at most.
+
+    Raises:
+      OutputError: another run has the lock, and is alive.
+    """
+    content: dict[str, Any] = {"run_id": run_id, "host": socket.gethostname(), "taken": utc_now()}
+    if in_process:
+        content["process"] = _this_process()
+    seen: files.FileInfo | None = None
+    since = 0.0
+    while True:
+        latest = _latest(output)
+        holder = _holder(latest) if latest else {}
+        if latest and not _is_gone(holder):
+            if seen is None:
+                seen, since = latest, time.monotonic()
+                on_wait(f"{output} is locked by {_in_words(holder)}; watching whether that run is alive")
+            elif latest != seen and latest.path == seen.path:
+                raise OutputError(
+                    f"output.path: {output} is locked by {_in_words(holder)}, which is alive; wait until it is done, "
+                    "or stop it"
+                )
+            elif latest != seen:
+                seen, since = latest, time.monotonic()
+            if time.monotonic() - since < LOST_AFTER:
+                time.sleep(min(_LOOK_EVERY, LOST_AFTER / 10))
+                continue
+        number = _number(latest) + 1 if latest else 1
+        if files.create(_path(output, number), json.dumps(content).encode()):
+            files.delete(_path(output, older) for older in range(max(1, number - 3), number))
+            return Lease(output, run_id, number)
+
+
+def _keep(lease: Lease, stop: threading.Event) -> None:
+    # Workers look at different moments, so that one of them touches the file and the others find it touched:
+    # stores take about one write a second to one object
+    seen: files.FileInfo | None = None
+    while not stop.wait(TOUCHED_EVERY * random.uniform(0.5, 1)):
+        try:
+            latest = _latest(lease.output)
+            if latest is None or _holder(latest).get("run_id") != lease.run_id:
+                return  # who works under this lease finds out by `check`
+            if latest == seen:
+                files.touch(latest.path)
+                latest = _latest(lease.output)
+            seen = latest
+        except OSError:
+            continue  # a lease outlives several touches that failed
+
+
+def _path(output: str, number: int) -> str:
+    return temporary(output, LOCK, f"{number:06d}.json")
+
+
+def _all(output: str) -> list[files.FileInfo]:
+    found = files.list_folder(temporary(output, LOCK))
+    return sorted((info for info in found if info.path.endswith(".json")), key=_number)
+
+
+def _latest(output: str) -> files.FileInfo | None:
+    found = _all(output)
+    return found[-1] if found else None
+
+
+def _number(info: files.FileInfo) -> int:
+    return int(files.base_name(info.path).partition(".")[0])
+
+
+def _holder(info: files.FileInfo) -> dict[str, Any]:
+    """What a lock file says; nothing where it is gone by now."""
+    try:
+        return json.loads(files.read_bytes(info.path))
+    except OSError:
+        if files.exists(info.path):
+            raise
+        return {}
+
+
+def _in_words(holder: dict[str, Any]) -> str:
+    if not holder:
+        return "another run"
+    process = f", process {holder['process']['pid']}" if "process" in holder else ""
+    return f"run {holder['run_id']} ({holder['host']}{process}, since {holder['taken']})"
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "started": _started(os.getpid()), "machine": _machine()}
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Whether the holder was a process that this one would see, and does not."""
+    process = holder.get("process")
+    if not process or process["machine"] is None or process["machine"] != _machine():
+        return False
+    return _started(process["pid"]) != process["started"]
+
+
+def _machine() -> str | None:
+    """Where process numbers mean the same: one boot of one machine, one namespace of processes. None: not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process was started, in ticks since boot; None if it is gone, or dead and not yet buried."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else fields[18]

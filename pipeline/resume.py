@@ -1,0 +1,53 @@
+"""Going on where an unfinished run of the same output stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pipeline import files
+from pipeline.lease import LOCK, Lease
+from pipeline.medium import PUBLISH
+from pipeline.plan import PLAN, Plan, read_plan, temporary
+
+
+def unfinished_plan(output: str) -> Plan | None:
+    """The plan of the run that was last at work on this output and did not publish, or None."""
+    return read_plan(output) if files.exists(temporary(output, PLAN)) else None
+
+
+def forget(lease: Lease) -> None:
+    """Delete what an unfinished run has left: its plan, its parts, its copy of the model."""
+    root = temporary(lease.output)
+    found = {info.path for info in files.match(files.join(root, "**"))}
+    names = {path[len(root) + 1 :].partition("/")[0] for path in found} - {LOCK, PUBLISH}
+    for path in (files.join(root, name) for name in names):
+        if path in found:
+            files.delete([path])
+        else:
+            files.delete_folder(path)
+
+
+def not_kept(unfinished: Plan, plan: Plan, kept: int) -> dict[str, int]:
+    """Why parts of an unfinished run were scored (again): reason -> number of parts of the plan.
+
+    Args:
+      unfinished: the plan of the run before.
+      plan: the plan of this run.
+      kept: how many of its parts had a result already.
+    """
+    then = {part.shard.path: part for part in unfinished.parts}
+    names = dict.fromkeys([*plan.settings, *unfinished.settings])
+    changed = [name for name in names if plan.settings.get(name) != unfinished.settings.get(name)]
+    if plan.limited != unfinished.limited:
+        changed.append("limits")
+    reasons: Counter[str] = Counter()
+    for part in plan.parts:
+        before = then.get(part.shard.path)
+        if before is None:
+            reasons["new shard"] += 1
+        elif before.key != part.key:
+            reasons[f"other {', '.join(changed)}" if changed else "the shard was changed"] += 1
+    not_finished = len(plan.parts) - sum(reasons.values()) - kept
+    if not_finished > 0:
+        reasons["not finished"] = not_finished
+    return dict(reasons)
