@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 closing_lines="" failed=0
 for tensorflow in ${TENSORFLOW:-2.21 2.15}; do
   case $tensorflow in
-    2.21) folder=.venv extras=examples,dev,fit versions=(3.11 3.12 3.13 3.10) ;;
-    2.15) folder=.venv-tf2.15 extras=examples,dev versions=(3.11 3.10) ;;
+    2.21) folder=.venv extras=examples,dev,fit versions=(3.11 3.12 3.13 3.10) marked="not long" ;;
+    2.15) folder=.venv-tf2.15 extras=examples,dev versions=(3.11 3.10) marked="not long and not any_tensorflow" ;;
     *) echo "TENSORFLOW=$tensorflow: the tests run on 2.21 and 2.15" >&2 && exit 2 ;;
   esac
   if ! find_python "${versions[@]}"; then
@@ -19,7 +19,7 @@ for tensorflow in ${TENSORFLOW:-2.21 2.15}; do
   make_environment "$folder" "$tensorflow" "$extras"
   echo "TensorFlow $tensorflow, $("$python" -V)"
   output="$folder/.pytest-output"
-  "$folder/bin/python" -m pytest "$@" 2>&1 | tee "$output" || failed=1
+  "$folder/bin/python" -m pytest -m "$marked" "$@" 2>&1 | tee "$output" || failed=1
   closing_lines+="TensorFlow $tensorflow: $(tail -n 1 "$output")"$'\n'
 done
 printf '\n%s' "$closing_lines"

@@ -23,6 +23,8 @@ from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, write_plan
 from pipeline.publish import Limits, existing_output, publish
 
+pytestmark = pytest.mark.any_tensorflow
+
 OLDER = 3
 """Shards of the run that has published before, one more than those of the run that is disturbed."""
 SIZES = [5, 6]

@@ -20,6 +20,8 @@ from pipeline import files, lease
 from pipeline.errors import LeaseLost, OutputError
 from pipeline.lease import acquire, is_locked
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 @pytest.fixture(params=[*KINDS, *STORES])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:

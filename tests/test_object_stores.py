@@ -17,6 +17,8 @@ from pipeline import files
 from pipeline.errors import JobError
 from pipeline.runner import SECRETS, pipeline_options
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 def test_a_large_file(bucket: str) -> None:
     data = numbered(SIZE)

@@ -7,6 +7,8 @@ from object_stores import SIZE, Line, numbered
 
 from pipeline import files
 
+pytestmark = pytest.mark.any_tensorflow
+
 FAULTS = ["429", "500", "503", "reset", "lost", "cut"]
 
 
