@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from pipeline import files
-from pipeline.lease import LOCK, Lease
+from pipeline.commit import abandon, clean, is_begun, open_folder
+from pipeline.lease import LOCK, Lease, acquire, is_locked
 from pipeline.medium import PUBLISH
 from pipeline.plan import PLAN, Plan, read_plan, temporary
 
@@ -25,6 +26,30 @@ def forget(lease: Lease) -> None:
             files.delete([path])
         else:
             files.delete_folder(path)
+
+
+def sweep(output: str, run_id: str) -> None:
+    """Delete what a run has written after it lost the output to one that has ended since: nobody else would.
+
+    What an unfinished run has left for the next one stays, and so does all that belongs to a run which is at work.
+
+    Raises:
+      OutputError: another run has taken the output.
+    """
+
+    def is_of_others() -> bool:
+        plan = unfinished_plan(output)
+        return is_begun(output) or (plan is not None and plan.run_id != run_id)
+
+    if is_locked(output) or is_of_others():
+        return
+    lease = acquire(output, f"{run_id} cleaning up")
+    try:
+        if not is_of_others():
+            open_folder(lease)
+            clean(lease)
+    finally:
+        abandon(lease)
 
 
 def not_kept(unfinished: Plan, plan: Plan, kept: int) -> dict[str, int]:

@@ -158,7 +158,7 @@ def test_other_files_are_none(data: bytes) -> None:
 
 
 def test_the_first_file_with_rows_tells_the_format(tmp_path: Path) -> None:
-    contents = [b"", file_of([], "jsonl"), file_of([GOOD["csv"]], "csv")]
+    contents = [file_of([], "jsonl"), file_of([GOOD["csv"]], "csv")]
     shards = []
     for number, content in enumerate(contents):
         path = tmp_path / f"{number}.parquet"
@@ -166,7 +166,7 @@ def test_the_first_file_with_rows_tells_the_format(tmp_path: Path) -> None:
         shards.append(Shard(str(path), len(content)))
     source = Input.model_validate({"pattern": str(tmp_path / "*.parquet")})
     assert (source.format, with_format(source, shards).format) == ("parquet", "csv")
-    assert with_format(source, shards[:2]).format == "parquet"
+    assert with_format(source, shards[:1]).format == "parquet"
     assert with_format(source, []) == source
 
 
