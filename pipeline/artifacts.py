@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+STAGING = "staging"
 EXTRA_BYTES = 64 << 20
 """A file of model_dir that is larger is data, and no file that a model_fn opens."""
 _ATTEMPTS = 3
@@ -133,7 +134,7 @@ class Places:
 
 def staging_folder(job: Job) -> str:
     """Where a run stages: `model.staging`, or a folder that goes with the temporary files of its output."""
-    return job.model.staging or temporary(job.output.path, "staging")
+    return job.model.staging or temporary(job.output.path, STAGING)
 
 
 def stage_transform(path: str | None, staging: str | None) -> Copy | None:

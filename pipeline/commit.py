@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import files
+from pipeline.errors import LeaseLost
 from pipeline.files import FileInfo
 from pipeline.lease import Lease
 from pipeline.manifest import MANIFEST
@@ -115,7 +116,12 @@ def published_run(output: str) -> str | None:
 def clean(lease: Lease) -> None:
     """Delete all that is temporary, the lock last. Raises LeaseLost if another run has the output by now."""
     medium = medium_of(lease)
-    lease.check()
+    try:
+        lease.check()
+    except LeaseLost:
+        if published_run(lease.output) == lease.run_id:  # another attempt of this run has cleaned: all but what is new
+            medium.remove()
+        raise
     with _or_lost(lease):
         medium.clear()
         medium.unlock()

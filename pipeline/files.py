@@ -255,8 +255,14 @@ def delete_folder(path: str) -> None:
 
 def delete_empty_folder(path: str) -> None:
     """Delete a folder if nothing is in it; stores without folders have none that are empty."""
-    if is_local(path) and Path(path).is_dir() and not any(Path(path).iterdir()):
-        Path(path).rmdir()
+    if not is_local(path):
+        return
+    try:
+        if not any(Path(path).iterdir()):
+            Path(path).rmdir()
+    except OSError as error:  # gone, or in use again, since it was looked at
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY):
+            raise
 
 
 def make_folder(path: str) -> None:

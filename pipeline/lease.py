@@ -10,6 +10,7 @@ two clocks are compared. Who lost its lease finds out at the next `check`, howev
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -162,12 +163,15 @@ def _number(info: files.FileInfo) -> int:
 
 def _holder(info: files.FileInfo) -> dict[str, Any]:
     """What a lock file says; nothing where it is gone by now."""
-    try:
-        return json.loads(files.read_bytes(info.path))
-    except OSError:
-        if files.exists(info.path):
-            raise
-        return {}
+    while True:
+        try:
+            return json.loads(files.read_bytes(info.path))
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                continue  # touched while it was read, which on gs is another version of it
+            if files.exists(info.path):
+                raise
+            return {}
 
 
 def _in_words(holder: dict[str, Any]) -> str:

@@ -47,6 +47,13 @@ def locked(path: str) -> Iterator[None]:
         yield
 
 
+def break_locks(folder: str) -> None:
+    """Let no process that stands still hold what lies in a local folder, which is that of the caller alone by now."""
+    if files.is_local(folder):
+        for lock in Path(folder).glob(f"*{_LOCK}"):
+            lock.unlink(missing_ok=True)
+
+
 def mark_used(path: str) -> None:
     """Note that a folder is wanted now."""
     with suppress(PermissionError):  # no folder of the cache, but one that another user staged

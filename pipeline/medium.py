@@ -146,7 +146,9 @@ class Disk:
             return
         # The intent goes last: as long as it is there, the next run knows that something is left to clean
         for path in sorted(self._folder.iterdir(), key=lambda path: path.name == INTENT):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            while path.exists():
+                with suppress(FileNotFoundError):  # another attempt of this run is at it as well
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
         for folder in (self._folder, self._folder.parent):
             files.delete_empty_folder(str(folder))
 

@@ -12,7 +12,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipeline import files, progress
-from pipeline.artifacts import staging_folder, transform_digests
+from pipeline.artifacts import STAGING, staging_folder, transform_digests
 from pipeline.commit import abandon, is_begun, open_folder, published_run, roll_forward
 from pipeline.errors import (
     CountError,
@@ -29,6 +29,7 @@ from pipeline.graph import Run
 from pipeline.job import Job
 from pipeline.launch import Prepared, prepare
 from pipeline.lease import Lease, acquire, is_locked
+from pipeline.machine_cache import break_locks
 from pipeline.manifest import read_manifest
 from pipeline.plan import (
     Plan,
@@ -36,12 +37,13 @@ from pipeline.plan import (
     match_shards,
     missing_numbers,
     part_key,
+    temporary,
     utc_now,
     write_plan,
 )
 from pipeline.publish import Limits, existing_output
 from pipeline.report import Report
-from pipeline.resume import forget, not_kept, unfinished_plan
+from pipeline.resume import forget, not_kept, sweep, unfinished_plan
 from pipeline.rows import Part, Shard
 from pipeline.runner import IN_PROCESS, pipeline_options, run_pipeline
 from pipeline.scoring import close_scorers
@@ -95,6 +97,7 @@ def score(
             if existing_output(output, job.output.if_exists) == "skip":
                 return _skipped(report, job)
             open_folder(lease)
+            break_locks(temporary(output, STAGING))
             _score(job, lease, report, options, quiet, resume, limited)
     except OutputError:
         if job.output.if_exists == "skip" and published_run(output) is not None:
@@ -115,15 +118,21 @@ def _holding(output: str, run_id: str, options: PipelineOptions, quiet: bool) ->
     try:
         with lease.kept():
             yield lease
-    except (LeaseLost, OutputError):
+    except LeaseLost:
+        with suppress(OSError, OutputError):
+            sweep(output, run_id)
+        raise
+    except OutputError:
         raise  # the output is that of another run
     except (KeyboardInterrupt, Terminated) as stopped:
         stopped.args = (_how_far(lease),)
         code = 143 if isinstance(stopped, Terminated) else 130
-        with suppress(OSError):
+        with suppress(OSError, LeaseLost):
+            lease.check()
             write_failed(output, Failure(run_id, code, f"stopped: {stopped}"))
         raise
     except Exception as error:
+        _raise_if_lost(lease, error)
         found = unforeseen(error, output)
         with suppress(OSError):  # what made the run fail may make this fail
             write_failed(output, Failure.of(run_id, found))
@@ -133,6 +142,17 @@ def _holding(output: str, run_id: str, options: PipelineOptions, quiet: bool) ->
     finally:
         with suppress(OSError):
             abandon(lease)
+
+
+def _raise_if_lost(lease: Lease, error: Exception) -> None:
+    """Of a run that lost the output meanwhile, this is what went wrong: a folder of its own is gone, for example."""
+    try:
+        with suppress(OSError):
+            lease.check()
+    except LeaseLost as lost:
+        with suppress(OSError, OutputError):
+            sweep(lease.output, lease.run_id)
+        raise lost from error
 
 
 def _score(

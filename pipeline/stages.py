@@ -305,14 +305,20 @@ class Publish(beam.PTransform):
 
 def _publish(finished: int, lease: Lease, limits: Limits) -> int:
     output = lease.output
-    if published_run(output) == lease.run_id:  # a retry of this bundle: the plan may be gone with `_temporary`
-        with suppress(LeaseLost):
+    try:
+        if published_run(output) == lease.run_id:  # a retry of this bundle: the plan may be gone with `_temporary`
+            clean(lease)
+            return finished
+        with lease.kept(), verdict(lease, "publish"):
+            lease.check()
+            raise_verdict(lease)
+            manifest = publish(lease, read_plan(output), limits)
+    except (LeaseLost, FileNotFoundError):
+        if published_run(output) != lease.run_id:
+            raise
+        with suppress(LeaseLost, FileNotFoundError):  # another attempt at this bundle, at the same time, was faster
             clean(lease)
         return finished
-    with lease.kept(), verdict(lease, "publish"):
-        lease.check()
-        raise_verdict(lease)
-        manifest = publish(lease, read_plan(output), limits)
     for file in manifest["files"]:
         FileSystems.report_sink_lineage(files.join(output, file["path"]))
     return finished

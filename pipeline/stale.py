@@ -70,6 +70,8 @@ def _named(what: str, paths: list[str]) -> Iterator[str]:
 def _checkpoint(then: Mapping[str, Any], job: Job) -> Iterator[str]:
     if job.model.model_dir is None:
         return  # only the user's builder knows, and it is not called for this
+    import pipeline.tf_estimator  # noqa: F401  imports TensorFlow without its start-up lines
+
     written = job.model.checkpoint
     choice = checkpoints.Best(written.metric, written.mode) if isinstance(written, Best) else written
     try:

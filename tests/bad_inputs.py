@@ -149,7 +149,10 @@ class Bench:
     @property
     def has_no_output(self) -> bool:
         """Whether nothing was written but word of the failure, and what the next run may go on with."""
-        return not self.output.exists() or {path.name for path in self.output.iterdir()} <= {"_FAILED.json", "_temporary"}
+        return not self.output.exists() or {path.name for path in self.output.iterdir()} <= {
+            "_FAILED.json",
+            "_temporary",
+        }
 
     def shard(self, content: bytes, name: str = "a") -> Path:
         """Write a shard of the bench's format."""

@@ -101,6 +101,7 @@ BAD_VALUES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("one-bad-row")
 def test_bad_parquet_values_cost_their_rows(bench: Bench) -> None:
     bench.format = "parquet"
     shards, bad_x = {}, {}
@@ -158,6 +159,7 @@ BROKEN_PARQUET: dict[str, tuple[Callable[[list[Row]], bytes], int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("one-broken-shard")
 def test_broken_parquet_shards_cost_themselves(bench: Bench) -> None:
     bench.format, bench.settings = "parquet", {"batch": {"rows": 2}}
     good = make_rows(3, first=1000)
@@ -243,6 +245,7 @@ def _flipped(data: bytes, place: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.fault("one-broken-shard")
 def test_broken_avro_shards_cost_themselves(bench: Bench) -> None:
     bench.format, bench.settings = "avro", {"batch": {"rows": 2}}
     good = make_rows(3, first=1000)
@@ -260,6 +263,7 @@ BAD_AVRO_VALUES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("one-bad-row")
 def test_bad_avro_values_cost_their_rows(bench: Bench) -> None:
     bench.format = "avro"
     shards = {}

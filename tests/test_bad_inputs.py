@@ -28,6 +28,7 @@ def without(row: Row, *names: str) -> Row:
     return {name: value for name, value in row.items() if name not in names}
 
 
+@pytest.mark.fault("too-many-bad-rows")
 @pytest.mark.parametrize(
     ("budget", "enough"),
     [(0, False), (2, False), (3, True), (0.14, False), (0.15, True), (0.9, True)],
@@ -86,6 +87,7 @@ def test_rejected_rows_at_a_path_of_their_own(bench: Bench) -> None:
     assert not (bench.output / "_rejected").exists()
 
 
+@pytest.mark.fault("one-broken-shard")
 @pytest.mark.parametrize(("budget", "enough"), [(1, False), (2, True), (0.4, False), (0.5, True)])
 def test_budget_of_broken_shards(budget: float, enough: bool, bench: Bench) -> None:
     rows = make_rows(4)
@@ -152,6 +154,7 @@ def absent(rows: int, bench: Bench) -> None:
     bench.shard(tfrecord(records[500:]), "b")
 
 
+@pytest.mark.fault("feature-always-absent")
 def test_feature_that_a_large_input_never_has(bench: Bench) -> None:
     absent(1000, bench)
     outcome = bench.score()
@@ -187,6 +190,7 @@ def test_feature_that_one_large_shard_never_has_is_a_warning(bench: Bench) -> No
     ]
 
 
+@pytest.mark.fault("no-shard-matches")
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
@@ -210,6 +214,7 @@ def test_no_shard_matches(pattern: Any, message: str, bench: Bench) -> None:
     assert bench.has_no_output
 
 
+@pytest.mark.fault("link-leads-nowhere")
 def test_link_that_leads_nowhere(bench: Bench) -> None:
     bench.shard(shard_of(make_rows(2)), "a")
     (bench.folder / "in" / "b.tfrecord").symlink_to("nowhere")
@@ -219,6 +224,7 @@ def test_link_that_leads_nowhere(bench: Bench) -> None:
     assert outcome.error.count("\n") == 1
 
 
+@pytest.mark.fault("shard-cannot-be-opened")
 def test_shard_that_cannot_be_opened(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = make_rows(2)
     path = bench.shard(b"somebody else's", "a")
@@ -238,6 +244,7 @@ def test_shard_that_cannot_be_opened(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert outcome.scored == bench.expected(rows)
 
 
+@pytest.mark.fault("shard-numbers-missing")
 def test_missing_numbers_of_shards_are_a_warning(bench: Bench) -> None:
     bench.shard(shard_of(make_rows(2)), "rows-00000-of-00003")
     bench.shard(shard_of(make_rows(2, first=2)), "rows-00002-of-00003")
@@ -291,6 +298,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.fault("foreign-files-at-output")
 @pytest.mark.parametrize("if_exists", ["fail", "skip", "overwrite"])
 def test_part_of_somebody_else_is_not_deleted(if_exists: str, bench: Bench) -> None:
     bench.shard(shard_of(make_rows(2)))
@@ -314,6 +322,7 @@ def test_manifest_of_somebody_else_is_not_replaced(bench: Bench) -> None:
     )
 
 
+@pytest.mark.fault("output-inside-input")
 @pytest.mark.parametrize("path", ["in", "in/out", "../in"])
 def test_output_among_the_shards(path: str, bench: Bench) -> None:
     bench.shard(shard_of(make_rows(2)))

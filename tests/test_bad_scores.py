@@ -62,6 +62,7 @@ def score_transformed(kind: str, bench: Bench) -> tuple[Outcome, list[Row], byte
     return outcome, rows, example(fields[BAD])
 
 
+@pytest.mark.fault("one-bad-row")
 @pytest.mark.parametrize("kind", TRANSFORMS)
 def test_row_on_which_the_transform_fails(kind: str, bench: Bench) -> None:
     outcome, rows, record = score_transformed(kind, bench)
@@ -95,6 +96,7 @@ def test_row_that_becomes_two_rows(bench: Bench) -> None:
     assert list(outcome.scored) == [row["id"] for row in rows if row is not rows[BAD]]
 
 
+@pytest.mark.fault("one-bad-row")
 def test_row_on_which_the_model_fails(bench: Bench) -> None:
     rows = make_rows(ROWS)
     for row in rows:
@@ -115,6 +117,7 @@ def shard_with_x(bench: Bench, x: float) -> list[Row]:
     return rows
 
 
+@pytest.mark.fault("prediction-not-finite")
 @pytest.mark.parametrize(("prediction", "x"), [("root", -1.0), ("pair", 0.0), ("root", float("nan"))])
 def test_prediction_that_is_not_finite(prediction: str, x: float, bench: Bench) -> None:
     rows = shard_with_x(bench, x)
@@ -161,6 +164,7 @@ def test_text_prediction_that_is_not_utf8(bench: Bench) -> None:
     assert as_bytes.rows == (5, 5, 0)
 
 
+@pytest.mark.fault("all-rows-fail-alike")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bad_inputs
+import pytest
 from bad_inputs import BAD, TEXT_MARK, BadRow, Bench, BrokenShard, Row, make_rows, with_rows
 
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
@@ -67,6 +68,7 @@ BAD_LINES: dict[str, tuple[Callable[[Row], bytes], str]] = {
 }
 
 
+@pytest.mark.fault("one-bad-row")
 def test_bad_csv_lines_cost_themselves(bench: Bench) -> None:
     bench.format = "csv"
     shards, bad = {}, {}
@@ -114,6 +116,7 @@ BROKEN_CSV: dict[str, tuple[Callable[[list[Row]], bytes], int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("one-broken-shard")
 def test_broken_csv_shards_cost_themselves(bench: Bench) -> None:
     bench.format = "csv"
     shards = {
@@ -188,6 +191,7 @@ BAD_OBJECTS: dict[str, tuple[Callable[[Row], bytes], str]] = {
 }
 
 
+@pytest.mark.fault("one-bad-row")
 def test_bad_json_lines_cost_themselves(bench: Bench) -> None:
     bench.format = "jsonl"
     shards, bad = {}, {}
@@ -206,6 +210,7 @@ def test_last_line_that_is_cut_off(bench: Bench) -> None:
     bench.assert_bad_rows_cost_themselves({"cut": shard})
 
 
+@pytest.mark.fault("one-broken-shard")
 def test_broken_json_lines_cost_themselves(bench: Bench) -> None:
     bench.format = "jsonl"
     rows, good = make_rows(5), make_rows(3, first=1000)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bad_inputs
+import pytest
 import tensorflow as tf
 from bad_inputs import (
     BAD,
@@ -81,6 +82,7 @@ BAD_RECORDS: dict[str, tuple[Callable[[Row], bytes], str]] = {
 }
 
 
+@pytest.mark.fault("one-bad-row")
 def test_bad_records_cost_themselves(bench: Bench) -> None:
     shards, bad = {}, {}
     for kind, rows, (spoil, reason) in with_rows(BAD_RECORDS):
@@ -181,6 +183,7 @@ BROKEN_SHARDS: dict[str, tuple[Callable[[bytes, list[int]], bytes], int, str]] =
 }
 
 
+@pytest.mark.fault("one-broken-shard")
 def test_broken_shards_cost_themselves(bench: Bench) -> None:
     shards = {
         kind: BrokenShard(spoil(tfrecord([example(row) for row in rows]), framed_lengths(rows)), rows[:kept], reason)
@@ -212,6 +215,7 @@ def test_empty_file_is_a_shard_without_rows(bench: Bench) -> None:
     assert outcome.scored == bench.expected(rows)
 
 
+@pytest.mark.fault("shard-of-no-bytes")
 def test_nothing_but_an_empty_file(bench: Bench) -> None:
     bench.shard(b"")
     outcome = bench.score()

@@ -65,6 +65,16 @@ def test_a_run_that_is_alive_keeps_others_out(output: str, quick: None) -> None:
     taken.check()
 
 
+def test_a_lock_that_is_touched_while_it_is_read(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On gs a touch is another version of the object, and the one that was being read is gone."""
+    monkeypatch.setattr(lease, "TOUCHED_EVERY", 0.005)
+    taken = acquire(output, "r1")
+    with taken.kept():
+        for _ in range(100):
+            taken.check()
+
+
+@pytest.mark.fault("lock-of-a-dead-run")
 def test_a_run_that_gives_no_sign_of_life_is_replaced(output: str, quick: None) -> None:
     silent = acquire(output, "r1")
     start = time.monotonic()
@@ -80,6 +90,7 @@ def test_a_run_that_gives_no_sign_of_life_is_replaced(output: str, quick: None) 
     taken.check()
 
 
+@pytest.mark.fault("locked-output")
 def test_of_many_at_once_one_gets_it(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if output.startswith("memory://"):
         pytest.skip("a filesystem without create-if-absent, where the lock is the best effort")
@@ -121,6 +132,7 @@ def hold(output: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.fault("lock-of-a-dead-run")
 @pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs /proc to see that a process is gone")
 def test_a_process_that_was_killed_is_replaced_at_once(tmp_path: Path) -> None:
     process = hold(str(tmp_path))

@@ -24,7 +24,10 @@ from pipeline.job.values import FeatureEntry
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 JOB_FILE = ROOT / "docs" / "job_file.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", JOB_FILE, ROOT / "docs" / "fit.md"]
+PAGES = [
+    README,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "docs/job_file.md", "docs/fit.md", "docs/faults.md")),
+]
 
 BASE = """\
 name: trips

@@ -65,6 +65,7 @@ def delete(production: Path, other: Path) -> None:
     (production / "words.txt").unlink()
 
 
+@pytest.mark.fault("checkpoint-deleted")
 @pytest.mark.parametrize("change", [rewrite, delete])
 def test_what_happens_to_production_after_launch(
     change: Callable[[Path, Path], None], production: Path, trained: dict[int, Path]

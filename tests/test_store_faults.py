@@ -12,6 +12,7 @@ pytestmark = pytest.mark.any_tensorflow
 FAULTS = ["429", "500", "503", "reset", "lost", "cut"]
 
 
+@pytest.mark.fault("store-away")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_is_lost_or_repeated(bucket: str, line: Line, pauses: list[float], fault: str) -> None:
     data = numbered(SIZE // 10)

@@ -146,6 +146,7 @@ def test_a_run_that_failed_is_taken_up_again(bench: Callable[..., Bench]) -> Non
     assert scored(remote.output).num_rows == 3 * ROWS
 
 
+@pytest.mark.fault("store-away")
 def test_a_line_that_fails_all_the_time(bench: Callable[..., Bench], line: Line, pauses: list[float]) -> None:
     remote = bench()
     faults = itertools.cycle([None, None, "503", None, None, "reset", None, None, "lost", None, None, "cut"])
