@@ -261,7 +261,8 @@ def test_a_publish_that_was_killed_is_finished_by_the_next_run(
 def test_stopped_by_a_signal(number: int, code: int, word: str, bench: Bench, shards: list[Path]) -> None:
     """In a process of its own, as a scheduler stops it, while it scores."""
     for shard in shards:
-        shard.write_bytes(shard.read_bytes() * 6_000)
+        shard.write_bytes(shard.read_bytes() * 10_000)
+    bench.settings = {"batch": {"rows": 128}}  # slowly, so that there is time to stop it
     bench.score("--set", "input.format=csv")  # writes the job file, and is refused
     shutil.rmtree(bench.output)
     job = str(bench.folder / "job.yaml")
@@ -282,5 +283,5 @@ def test_stopped_by_a_signal(number: int, code: int, word: str, bench: Bench, sh
     assert done, error
     assert failed(bench)["exit_code"] == code
     outcome = bench.score()
-    assert (outcome.code, outcome.rows[0]) == (0, 72_000)
+    assert (outcome.code, outcome.rows[0]) == (0, 120_000)
     assert outcome.report["resumed_parts"] == int(done[1]) >= 1
