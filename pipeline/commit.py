@@ -20,8 +20,7 @@ from pipeline.errors import LeaseLost
 from pipeline.files import FileInfo
 from pipeline.lease import Lease
 from pipeline.manifest import MANIFEST
-from pipeline.medium import INTENT, PUBLISH, Medium, Move, medium_of
-from pipeline.plan import temporary
+from pipeline.medium import INTENT, Medium, Move, begun_intents, medium_of
 
 SUCCESS = "_SUCCESS"
 _THREADS = 8
@@ -83,14 +82,13 @@ def read_intent(lease: Lease) -> Intent | None:
 
 
 def is_begun(output: str) -> bool:
-    """Whether a commit of this output has begun and not come to its end: its intent goes last, after the lock."""
-    return bool(files.match(temporary(output, PUBLISH, "*", INTENT)))
+    """Whether a commit of this output has begun and not come to its end."""
+    return bool(begun_intents(output))
 
 
 def pending(output: str) -> list[Intent]:
     """What commits of this output have begun and not finished."""
-    found = files.match(temporary(output, PUBLISH, "*", INTENT))
-    return [_parse(files.read_bytes(info.path)) for info in found]
+    return [_parse(files.read_bytes(path)) for path in begun_intents(output)]
 
 
 def roll_forward(lease: Lease) -> Intent | None:

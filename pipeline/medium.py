@@ -64,6 +64,11 @@ class Medium(Protocol):
     def remove(self) -> None: ...
 
 
+def begun_intents(output: str) -> list[str]:
+    """Paths of the intents of commits that have begun and not come to their end: an intent goes last, after the lock."""
+    return [info.path for info in files.match(temporary(output, PUBLISH, "*", INTENT))]
+
+
 def medium_of(lease: Lease) -> Medium:
     return Disk(lease, lease.run_id) if files.is_local(lease.output) else Store(lease, lease.run_id)
 
@@ -196,8 +201,7 @@ class Store:
         files.create(self.path(name), data)
 
     def take_over(self) -> list[Medium]:
-        found = files.match(temporary(self.lease.output, PUBLISH, "*", INTENT))
-        return [Store(self.lease, info.path.split("/")[-2]) for info in found]
+        return [Store(self.lease, path.split("/")[-2]) for path in begun_intents(self.lease.output)]
 
     def retire(self, info: FileInfo) -> None:
         self.lease.check()

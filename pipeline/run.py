@@ -11,8 +11,8 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from pipeline import files, progress
-from pipeline.artifacts import STAGING, staging_folder, transform_digests
+from pipeline import progress
+from pipeline.artifacts import STAGING, staging_folder
 from pipeline.commit import abandon, is_begun, open_folder, published_run, roll_forward
 from pipeline.errors import (
     CountError,
@@ -47,7 +47,7 @@ from pipeline.resume import forget, not_kept, sweep, unfinished_plan
 from pipeline.rows import Part, Shard
 from pipeline.runner import IN_PROCESS, pipeline_options, run_pipeline
 from pipeline.scoring import close_scorers
-from pipeline.staging import CONTENT
+from pipeline.staging import listed_digests
 from pipeline.stale import stale
 
 
@@ -260,7 +260,7 @@ def _with_files(prepared: Prepared) -> Mapping[str, Any] | None:
     copy = prepared.spec.copies.transform
     if prepared.transform is None or copy is None:
         return prepared.transform
-    return {**prepared.transform, "files": transform_digests(files.join(copy.folder, CONTENT))}
+    return {**prepared.transform, "files": listed_digests(copy)}
 
 
 def _done(report: Report, job: Job, manifest: Mapping[str, Any]) -> Report:

@@ -126,6 +126,12 @@ def fetch(staged: Staged) -> Copy:
     return Copy(staged, _content(folder))
 
 
+def listed_digests(staged: Staged) -> dict[str, str]:
+    """Name -> SHA-256, in hex, of each file of a copy, as its `files.json` says."""
+    path = files.join(staged.folder, MANIFEST)
+    return {name: digest for name, _, digest in _listed(files.read_bytes(path), path)}
+
+
 def file_digest(path: str) -> str:
     """SHA-256, in hex, of a file of any filesystem."""
     digest = hashlib.sha256()

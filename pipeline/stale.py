@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline import checkpoint as checkpoints
 from pipeline import files
 from pipeline.artifacts import transform_digests
 from pipeline.errors import ScoringError
-from pipeline.job import Best, Job
+from pipeline.job import Job
+from pipeline.launch import resolve_checkpoint
 from pipeline.manifest import file_time, read_manifest
 from pipeline.plan import match_shards
 from pipeline.staging import file_digest
@@ -72,10 +72,8 @@ def _checkpoint(then: Mapping[str, Any], job: Job) -> Iterator[str]:
         return  # only the user's builder knows, and it is not called for this
     import pipeline.tf_estimator  # noqa: F401  imports TensorFlow without its start-up lines
 
-    written = job.model.checkpoint
-    choice = checkpoints.Best(written.metric, written.mode) if isinstance(written, Best) else written
     try:
-        now = checkpoints.resolve(job.model.model_dir, choice)
+        now = resolve_checkpoint(job, job.model.model_dir)
     except (ScoringError, OSError) as error:
         yield f"checkpoint: {error}"
         return

@@ -22,6 +22,8 @@ from pipeline.errors import ModelError
 from pipeline.job import Job
 from pipeline.job.file import load_job
 from pipeline.launch import Prepared
+from pipeline.run import score
+from pipeline.stale import stale
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +169,15 @@ def test_a_transform_that_is_gone_for_good(recorded: Path) -> None:
     record_model.save_transform(recorded / "transform", mean=3.0)
     with pytest.raises(ModelError, match=r"the transform of the unfinished run, .*/transform, is gone: .*--no_resume"):
         launch(job, plan_of(first))
+
+
+def test_a_skip_tells_that_the_transform_was_changed(recorded: Path) -> None:
+    """By the files that a run copied: what else lies in the folder is no part of it."""
+    job = load_job(str(write_recorded_job(recorded)))
+    score(job, quiet=True)
+    (recorded / "transform" / "notes.txt").write_text("not read by anything")
+    assert stale(job) == []
+
+    record_model.save_transform(recorded / "transform", mean=3.0)
+
+    assert stale(job) == [f"transform: {recorded / 'transform'} was changed"]

@@ -16,20 +16,12 @@ import pytest
 from bad_inputs import FEATURES, TEXT_MARK, Bench, example, make_rows, tfrecord
 from saved_transforms import DATA, TAXI, every_folder
 from skewed import Row, percent, skew_of, told
+from transform_cases import TAXI_SPEC
 from zoo import transformed
 
 from pipeline.skew import Skew
 
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
-
-TAXI_SPEC = {
-    "fare": {"dtype": "float32"},
-    "miles": {"dtype": "float32"},
-    "company": {"dtype": "string"},
-    "words": {"dtype": "string", "kind": "varlen"},
-    "tips": {"dtype": "float32"},
-}
-
 
 # TensorFlow Transform
 
