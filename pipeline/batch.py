@@ -81,6 +81,9 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
         return _value_bytes(values).reshape(len(array), source.list_size).sum(axis=1)
     if types.is_list(source) or types.is_large_list(source) or types.is_map(source):
         return _list_bytes(array)
+    if types.is_binary_view(source):
+        views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
+        return views[array.offset : array.offset + len(array), 0].astype(np.int64)
     if types.is_primitive(source) or types.is_decimal(source) or types.is_fixed_size_binary(source):
         return np.full(len(array), max(source.bit_width // 8, 1))
     return pc.fill_null(pc.binary_length(array), 0).to_numpy().astype(np.int64)

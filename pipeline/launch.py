@@ -9,6 +9,7 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import checkpoint as checkpoints
@@ -29,7 +30,7 @@ from pipeline.read import read_input, with_format
 from pipeline.readers import source_schema
 from pipeline.record import find_record, replay
 from pipeline.record.file import FOLDER, TRANSFORM
-from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard
+from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard, take_rows
 from pipeline.scoring import ScoringSpec, build_scorer, forget_transforms, keep_open, load_transform
 from pipeline.settings import settings_components
 from pipeline.staging import file_digest
@@ -281,7 +282,7 @@ def _probe(spec: ScoringSpec, scorer: RowScorer, batch: pa.RecordBatch) -> tuple
 
 def _without(rows: pa.RecordBatch, rejected: Sequence[Rejected]) -> pa.RecordBatch:
     bad = {row.row for row in rejected}
-    return rows.filter(pa.array([row not in bad for row in rows.column(ROW).to_pylist()], pa.bool_()))
+    return take_rows(rows, np.array([row not in bad for row in rows.column(ROW).to_pylist()], bool))
 
 
 def first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> pa.RecordBatch | None:

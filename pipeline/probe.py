@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.errors import ModelError
 from pipeline.model import Model, is_data_error
-from pipeline.rows import RECORD, Columns, feature_column
+from pipeline.rows import RECORD, Columns, feature_column, take_rows
 
 TOLERANCE = 1e-5
 """Largest difference of two scores of one row, relative to the largest score of that prediction or 1."""
@@ -33,7 +33,7 @@ def check_row_wise(model: Model, rows: pa.RecordBatch, keys: Iterable[str]) -> N
     again = model.run(rows, keys).predictions
     alone = _alone(model, rows, keys)
     count = rows.num_rows
-    backwards = model.run(rows.take(pa.array(range(count - 1, -1, -1))), keys).predictions
+    backwards = model.run(take_rows(rows, np.arange(count)[::-1]), keys).predictions
     reversed_back = {key: values[::-1] for key, values in backwards.items()}
     # A random score moves alone as well, so chance is looked for first.
     same_alone = _alone(model, rows, keys) if count else alone
@@ -73,7 +73,7 @@ def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.
             chosen.append(index)
             if len(chosen) == count:
                 break
-    return rows.take(pa.array(chosen, pa.int64()))
+    return take_rows(rows, np.array(chosen, np.int64))
 
 
 def optional_that_matter(model: Model, rows: pa.RecordBatch, keys: Iterable[str], columns: Columns) -> list[str]:

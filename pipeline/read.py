@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
 from pipeline import files
 from pipeline.errors import BrokenShard, InputError
@@ -86,7 +85,7 @@ def first_rows(chunks: Iterable[Chunk], count: int) -> Iterator[Chunk]:
         if read + chunk.read <= count:
             yield chunk
         else:
-            rows = chunk.rows.filter(pc.less(chunk.rows.column(ROW), pa.scalar(count, pa.int64())))
+            rows = chunk.rows.slice(0, int(np.searchsorted(chunk.rows.column(ROW).to_numpy(), count)))
             rejected = tuple(row for row in chunk.rejected if row.row < count)
             yield Chunk(rows, rejected, count - read, _present(chunk, rows.num_rows + len(rejected)))
         read += chunk.read

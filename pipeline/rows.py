@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -190,6 +191,21 @@ def record_bytes(rows: pa.RecordBatch, index: int) -> bytes | None:
     with pa.ipc.new_stream(sink, row.schema) as stream:
         stream.write_batch(row)
     return sink.getvalue().to_pybytes()
+
+
+def take_rows(rows: pa.RecordBatch, chosen: np.ndarray) -> pa.RecordBatch:
+    """Rows of a batch. chosen: their places, int64, in the order that is wanted; or a mask, bool (rows,)."""
+    places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+    columns = [_take_views(column, places) if pa.types.is_binary_view(column.type) else column.take(pa.array(places))
+               for column in rows.columns]  # fmt: skip
+    return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
+
+
+def _take_views(array: pa.Array, places: np.ndarray) -> pa.Array:
+    """Arrow cannot do that yet: https://github.com/apache/arrow/issues/43010 (tests/test_rows.py). Holds no nulls."""
+    _, views, *buffers = array.buffers()
+    chosen = np.frombuffer(views, np.int32).reshape(-1, 4)[array.offset + places]
+    return pa.Array.from_buffers(array.type, len(places), [None, pa.py_buffer(chosen), *buffers])
 
 
 def origins_of(numbers: pa.Array, rows: pa.RecordBatch) -> pa.StructArray | None:

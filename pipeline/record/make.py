@@ -22,7 +22,7 @@ from pipeline.record import Found, record_folder, replay
 from pipeline.record.file import Predictions
 from pipeline.record.known_scores import is_exported_model, scores_in_file, signature_predictions
 from pipeline.report import record_in_words
-from pipeline.rows import RECORD, ROW, Columns, Shard
+from pipeline.rows import RECORD, ROW, Columns, Shard, take_rows
 from pipeline.scoring import ScoringSpec, build_scorer
 
 ROWS = 200
@@ -139,7 +139,7 @@ def _sample(
     if against:
         places, known = scores_in_file(against, on, pa.Table.from_batches(keys), scorer.outputs)
     numbers = pa.array(range(len(places)), pa.int64())
-    found = found.take(pa.array(places)).set_column(found.schema.get_field_index(ROW), ROW, numbers)
+    found = take_rows(found, places).set_column(found.schema.get_field_index(ROW), ROW, numbers)
     found = _distinct(found, rows) if rows else found.slice(0, 0)
     chosen = found.column(ROW).to_numpy()
     sample = found.column(RECORD).to_pylist() if job.input.format == "tfrecord" else found
@@ -148,7 +148,7 @@ def _sample(
 
 def _numbered(batch: pa.RecordBatch, numbers: pa.Array) -> pa.RecordBatch:
     """The rows of a batch that have one of these numbers."""
-    return batch.filter(pc.is_in(batch.column(ROW), numbers))
+    return take_rows(batch, pc.is_in(batch.column(ROW), numbers).to_numpy(zero_copy_only=False))
 
 
 def _distinct(rows: pa.RecordBatch, count: int) -> pa.RecordBatch:

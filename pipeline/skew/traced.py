@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.graph_input import ColumnInput, GraphInput, RecordInput
 from pipeline.model import is_data_error
+from pipeline.rows import take_rows
 from pipeline.scoring import ScoringSpec
 from pipeline.skew.flat_graph import flat_graph
 from pipeline.skew.origins import Origins
@@ -65,7 +66,7 @@ class Traced:
             good[bad] = False
             if len(bad) > MOST_BAD or not good.any():
                 return None
-            return self._run(session, fetches, rows.filter(pa.array(good))), int(good.sum())
+            return self._run(session, fetches, take_rows(rows, good)), int(good.sum())
 
     def _search(self, session: Any, fetches: Any, rows: pa.RecordBatch, start: int, bad: list[int]) -> Any:
         """Run rows, of which the first has the number `start`; the numbers of bad ones are added to `bad`."""
