@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
+
+from zlib_ng import zlib_ng
 
 from pipeline.errors import BrokenShard
 
@@ -61,7 +62,7 @@ def inflate(compressed: Iterator[bytes], size: int, name: str) -> Iterator[bytes
     Raises:
       BrokenShard: the stream is damaged, cut off, or followed by something else; what came before was yielded.
     """
-    stream = zlib.decompressobj(_WBITS[name])
+    stream = zlib_ng.decompressobj(_WBITS[name])
     for block in compressed:
         while block:
             if stream.eof:
@@ -70,10 +71,10 @@ def inflate(compressed: Iterator[bytes], size: int, name: str) -> Iterator[bytes
                     break
                 if name != "gzip" or block[:1] != GZIP_MAGIC[:1]:
                     raise BrokenShard(f"the {name} stream is followed by something else")
-                stream = zlib.decompressobj(_WBITS[name])
+                stream = zlib_ng.decompressobj(_WBITS[name])
             try:
                 inflated = stream.decompress(block, size)
-            except zlib.error as error:
+            except zlib_ng.error as error:
                 raise BrokenShard(f"the {name} stream is damaged") from error
             block = stream.unused_data if stream.eof else stream.unconsumed_tail
             if inflated:
