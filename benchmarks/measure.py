@@ -34,16 +34,16 @@ class Usage(NamedTuple):
     peak_bytes: int
 
 
-def run_measured(command: Sequence[str], scratch: Path) -> Usage:
+def run_measured(command: Sequence[str], scratch: Path, python: str = sys.executable) -> Usage:
     """Run a command of Python, such as `-m pipeline fit`, from the folder of the project (Linux).
 
-    scratch: a folder for a small file.
+    scratch: a folder for a small file. python: the interpreter.
 
     Raises:
       RuntimeError: the command failed; with what it said.
     """
     found = scratch / "usage.json"
-    between = [sys.executable, "-c", _BETWEEN, str(found), sys.executable, *command]
+    between = [sys.executable, "-c", _BETWEEN, str(found), python, *command]
     done = subprocess.run(between, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stderr}")
@@ -52,12 +52,20 @@ def run_measured(command: Sequence[str], scratch: Path) -> Usage:
 
 def report(title: str, command: str, packages: Sequence[str], table: Sequence[Sequence[str]]) -> str:
     """A page of Markdown: the command, the machine, versions and date, and a table whose first row is the header."""
+    return "\n".join([*preamble(title, command, packages), "", *markdown(table), ""])
+
+
+def preamble(title: str, command: str, packages: Sequence[str]) -> list[str]:
+    """Lines of Markdown that a page opens with."""
     versions = ", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in packages)])
-    header, *rows = [f"| {' | '.join(cells)} |" for cells in table]
-    line = f"|{'---|' * len(table[0])}"
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    facts = f"    {command}\n\n{date}; {_machine()}; {versions}."
-    return "\n".join([f"# {title}", "", facts, "", header, line, *rows, ""])
+    return [f"# {title}", "", f"    {command}", "", f"{date}; {_machine()}; {versions}."]
+
+
+def markdown(table: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose first row is the header."""
+    header, *rows = [f"| {' | '.join(cells)} |" for cells in table]
+    return [header, f"|{'---|' * len(table[0])}", *rows]
 
 
 def _machine() -> str:

@@ -76,6 +76,8 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
         return np.zeros(len(array), np.int64)
     if types.is_struct(source):
         return sum((_value_bytes(child) for child in array.flatten()), np.zeros(len(array), np.int64))
+    if types.is_fixed_size_list(source) and _is_fixed_width(source.value_type):
+        return np.full(len(array), source.list_size * _width(source.value_type))
     if types.is_fixed_size_list(source):
         values = array.values.slice(array.offset * source.list_size, len(array) * source.list_size)
         return _value_bytes(values).reshape(len(array), source.list_size).sum(axis=1)
@@ -84,9 +86,17 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
     if types.is_binary_view(source):
         views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
         return views[array.offset : array.offset + len(array), 0].astype(np.int64)
-    if types.is_primitive(source) or types.is_decimal(source) or types.is_fixed_size_binary(source):
-        return np.full(len(array), max(source.bit_width // 8, 1))
+    if _is_fixed_width(source):
+        return np.full(len(array), _width(source))
     return pc.fill_null(pc.binary_length(array), 0).to_numpy().astype(np.int64)
+
+
+def _is_fixed_width(source: pa.DataType) -> bool:
+    return pa.types.is_primitive(source) or pa.types.is_decimal(source) or pa.types.is_fixed_size_binary(source)
+
+
+def _width(source: pa.DataType) -> int:
+    return max(source.bit_width // 8, 1)
 
 
 def _list_bytes(array: pa.Array) -> np.ndarray:

@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import evaluations, files
 from pipeline.errors import ModelError
+from pipeline.protos import message_class
 from pipeline.tensor_bundle import Bundle, parse_index, read_integer
+
+if TYPE_CHECKING:
+    from pipeline.job import Job
 
 _STATE_FILE = "checkpoint"
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -79,6 +83,12 @@ def resolve(model_dir: str | None, choice: str | os.PathLike[str] | int | Best =
     return _complete(path if not files.is_local(path) else str(Path(path).resolve()), note)
 
 
+def of_job(job: Job, model_dir: str | None) -> Checkpoint:
+    """The checkpoint that a job chooses; raises as `resolve` does. model_dir: that of the job, or of the Estimator."""
+    choice = job.model.checkpoint
+    return resolve(model_dir, choice if isinstance(choice, (str, int)) else Best(choice.metric, choice.mode))
+
+
 def read_bundle(path: str) -> Bundle:
     """The index of the checkpoint with the prefix `path`."""
     return parse_index(files.read_bytes(f"{path}.index"), f"{path}.index")
@@ -102,7 +112,6 @@ def _model_folder(model_dir: str | None) -> str:
 def _latest(folder: str) -> str:
     """What the state file names: beside it if it is there, since the folder may have moved since it was written."""
     from google.protobuf import text_format
-    from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
     names = _names(folder)
     state_file = files.join(folder, _STATE_FILE)
@@ -112,7 +121,7 @@ def _latest(folder: str) -> str:
             folder,
         )
     try:
-        state = text_format.Parse(files.read_bytes(state_file), CheckpointState())
+        state = text_format.Parse(files.read_bytes(state_file), message_class("CheckpointState")())
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ModelError(f"{state_file} is damaged ({error}); set model.checkpoint to a step or a path") from error
     named = state.model_checkpoint_path

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from pipeline.errors import JobError, ScoringError, Terminated, without_values
+from pipeline.garbage import importing, keep_imports, look_at_nothing_more
 from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ Memory stays below 2 GB; the rest goes to a folder in TMPDIR.
 
 def run_and_exit() -> NoReturn:
     """The process of a command: run it and end with its exit code."""
+    keep_imports()
     code = main()
+    look_at_nothing_more()
     if code in (130, 143):  # threads of the runner would go on with their work, and the process wait for them
         sys.stdout.flush()
         sys.stderr.flush()
@@ -112,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--no_resume", action="store_true", help="start anew: drop the parts and the checkpoint of an unfinished run"
     )
+    score.add_argument(
+        "--workers", type=_workers, metavar="N", help="processes that score on this machine, or auto: as many as fit"
+    )
     score.add_argument("--report", metavar="FILE", help="write the report of the run as JSON")
     score.add_argument("--quiet", action="store_true", help="no progress and no summary")
     commands.add_parser("check", parents=[job], allow_abbrev=False, help="prove the job without running it")
@@ -168,6 +174,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _count(text)
+
+
 def _load_job(known: argparse.Namespace) -> Job:
     from pipeline.job.file import load_job
 
@@ -180,18 +190,9 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
     job = _load_job(known)
     _check_report(known.report)
     from pipeline.report import Report
-    from pipeline.run import score
 
     try:
-        report = score(
-            job,
-            run_date=known.run_date,
-            quiet=known.quiet,
-            resume=not known.no_resume,
-            limit_shards=known.limit_shards,
-            limit_rows=known.limit_rows,
-            beam_arguments=beam_arguments,
-        )
+        report = _skip(job, known.run_date, beam_arguments) or _run(job, known, beam_arguments)
     except Exception as error:
         code = error.exit_code if isinstance(error, ScoringError) else 1
         failed = Report(job.name, job.output.path, code, "failed", run_date=known.run_date, error=without_values(error))
@@ -205,6 +206,31 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
             print_rows(report.output)
         print(report.summary())
     return report.exit_code
+
+
+def _skip(job: Job, run_date: str | None, beam_arguments: list[str]) -> Report | None:
+    """Find out before Beam is imported that there is nothing to do; only Beam knows its options."""
+    if job.output.if_exists == "overwrite" or beam_arguments:
+        return None
+    from pipeline.skip import skip_if_complete
+
+    return skip_if_complete(job, run_date)
+
+
+def _run(job: Job, known: argparse.Namespace, beam_arguments: list[str]) -> Report:
+    with importing():
+        from pipeline.run import score
+
+    return score(
+        job,
+        run_date=known.run_date,
+        quiet=known.quiet,
+        resume=not known.no_resume,
+        limit_shards=known.limit_shards,
+        limit_rows=known.limit_rows,
+        workers=known.workers,
+        beam_arguments=beam_arguments,
+    )
 
 
 def _check(known: argparse.Namespace, _: list[str]) -> int:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline import files
@@ -59,7 +59,7 @@ def carry_out(lease: Lease, intent: Intent) -> Intent:
     """
     medium = medium_of(lease)
     with _or_lost(lease):
-        medium.write_once(INTENT, json.dumps(asdict(intent)).encode())
+        medium.write_once(INTENT, json.dumps(vars(intent)).encode())
     intent = _parse(files.read_bytes(medium.path(INTENT)))
     _carry_out(medium, intent)
     return intent

@@ -8,11 +8,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from pipeline import files
 from pipeline.errors import ModelError
+from pipeline.protos import DTYPES, message_class
 
 _HEADER = struct.Struct("<QI")
 _CHECKSUM_BYTES = 4
+_HALVES = ("float16", "bfloat16")
+_VALUES = {
+    "float32": "float_val", "float64": "double_val", "int64": "int64_val", "uint32": "uint32_val", "uint64": "uint64_val",
+    **dict.fromkeys(("int8", "uint8", "int16", "uint16", "int32"), "int_val"), **dict.fromkeys(_HALVES, "half_val"),
+}  # fmt: skip
+"""dtype of a tensor -> the field with its values, where they are not packed into bytes."""
 
 
 def read_metric(model_dir: str, metric: str) -> dict[int, float]:
@@ -56,27 +65,32 @@ def read_metrics(model_dir: str) -> dict[tuple[str, str], dict[int, float]]:
 
 def _values(path: str) -> Iterator[tuple[int, str, float]]:
     """Global step, metric and value, in the order of writing."""
-    import tensorflow as tf
     from google.protobuf.message import DecodeError
-    from tensorflow.core.util.event_pb2 import Event
 
+    event_class = message_class("Event")
     for record in _records(path):
         try:
-            event = Event.FromString(record)
+            event = event_class.FromString(record)
         except DecodeError as error:
             raise ModelError(f"event file {path} is damaged: {error}") from error
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 yield event.step, value.tag, value.simple_value
-            elif value.HasField("tensor") and _is_number(value.tensor):
-                yield event.step, value.tag, float(tf.make_ndarray(value.tensor).reshape(()))
+            elif value.HasField("tensor") and (number := _number(value.tensor)) is not None:
+                yield event.step, value.tag, number
 
 
-def _is_number(tensor: Any) -> bool:
-    import tensorflow as tf
-
-    dtype = tf.as_dtype(tensor.dtype)
-    return (dtype.is_floating or dtype.is_integer) and all(dimension.size == 1 for dimension in tensor.tensor_shape.dim)
+def _number(tensor: Any) -> float | None:
+    """The value of a tensor that is one number; None for any other."""
+    dtype = DTYPES.get(tensor.dtype)
+    if dtype not in _VALUES or any(dimension.size != 1 for dimension in tensor.tensor_shape.dim):
+        return None
+    stored = "uint16" if dtype in _HALVES else dtype  # the bits of it
+    bits = np.frombuffer(tensor.tensor_content, np.dtype(stored).newbyteorder("<"))
+    value = bits[:1] if len(bits) else np.array([*getattr(tensor, _VALUES[dtype]), 0][:1], stored)
+    if dtype == "bfloat16":  # the upper half of a float32
+        return float((value.astype(np.uint32) << 16).view(np.float32)[0])
+    return float(value.view(np.float16)[0] if dtype == "float16" else value[0])
 
 
 def _records(path: str) -> Iterator[bytes]:

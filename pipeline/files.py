@@ -10,7 +10,6 @@ import contextlib
 import errno
 import itertools
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,23 +18,16 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import FileSystem
-from apache_beam.io.filesystems import FileSystems
-
+from pipeline import patterns
+from pipeline.patterns import has_glob, scheme
 from pipeline.stores import FileInfo, not_found, store_of
 
-_GLOB = re.compile(r"[*?\[]")
 _COPY_BYTES = 8 << 20
 
 
 def is_local(path: str) -> bool:
     """Whether `path` has no scheme."""
-    return FileSystems.get_scheme(path) is None
-
-
-def has_glob(path: str) -> bool:
-    """Whether a character of `path` has a meaning in a pattern."""
-    return _GLOB.search(path) is not None
+    return scheme(path) is None
 
 
 def join(folder: str, *names: str) -> str:
@@ -70,7 +62,7 @@ def match(pattern: str, ignore: Sequence[str] = ()) -> list[FileInfo]:
 
 def matcher(pattern: str) -> Callable[[str], bool]:
     """Whether a path is one that `match` takes `pattern` for, without looking at any file."""
-    compiled = [re.compile(FileSystem.translate_pattern(plain)) for plain in _without_empty_folders(pattern)]
+    compiled = [patterns.compiled(plain) for plain in _without_empty_folders(pattern)]
     return lambda path: path == pattern or any(regex.match(path) for regex in compiled)
 
 
@@ -78,12 +70,14 @@ def list_folder(folder: str) -> list[FileInfo]:
     """The files in a folder, sorted by path; none if there is no such folder."""
     if not is_local(folder):
         return sorted(store_of(folder).list_folder(folder))
-    if not Path(folder).is_dir():
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return []
     found: list[FileInfo] = []
-    for path in Path(folder).iterdir():
+    for name in names:
         with contextlib.suppress(FileNotFoundError):  # gone since, or a link that leads nowhere
-            found += _regular_file(str(path))
+            found += _regular_file(join(folder, name))
     return sorted(found)
 
 
@@ -92,19 +86,27 @@ def exists(path: str) -> bool:
     return Path(path).exists() if is_local(path) else store_of(path).info(path) is not None
 
 
+def info(path: str) -> FileInfo | None:
+    """The file of that name as it would be matched; None if there is none."""
+    if not is_local(path):
+        return store_of(path).info(path)
+    try:
+        return next(_regular_file(path), None)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def size(path: str) -> int:
     """Bytes of a file. Raises OSError if it is not there."""
-    if is_local(path):
-        return Path(path).stat().st_size
-    info = store_of(path).info(path)
-    if info is None:
+    found = info(path)
+    if found is None:
         raise not_found(path)
-    return info.bytes
+    return found.bytes
 
 
 def open_read(path: str) -> BinaryIO:
     """Open a file for reading its bytes as they are: nothing is decompressed. It can seek."""
-    return Path(path).open("rb") if is_local(path) else store_of(path).open_read(path)
+    return open(path, "rb") if is_local(path) else store_of(path).open_read(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -117,8 +119,10 @@ def open_write(path: str) -> BinaryIO:
     """Open a file for writing; its folder is made. A local one may be seen before it is closed."""
     if not is_local(path):
         return store_of(path).open_write(path)
-    make_folder(str(Path(path).parent))
-    return Path(path).open("wb")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        make_folder(folder)
+    return open(path, "wb")
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -131,7 +135,7 @@ def write_bytes(path: str, data: bytes) -> None:
     try:
         with open_write(temporary) as file:
             file.write(data)
-        Path(temporary).replace(path)
+        os.replace(temporary, path)
     except OSError:
         delete([temporary])
         raise
@@ -237,7 +241,7 @@ def delete(paths: Iterable[str]) -> None:
         if is_local(path):
             Path(path).unlink(missing_ok=True)
         else:
-            remote.setdefault(FileSystems.get_scheme(path), []).append(path)
+            remote.setdefault(scheme(path), []).append(path)
     for of_scheme in remote.values():
         store_of(of_scheme[0]).delete(of_scheme)
 
@@ -275,7 +279,7 @@ def make_folder(path: str) -> None:
 
 def _beside(path: str) -> str:
     """A hidden name in the same folder, for a file that takes its place with one rename."""
-    return str(Path(path).with_name(f".{uuid.uuid4().hex}.tmp"))
+    return os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.tmp")
 
 
 def _create_without_links(path: str, data: bytes) -> bool:
@@ -295,7 +299,7 @@ def _without_empty_folders(pattern: str) -> Iterator[str]:
 
 
 def _same_store(one: str, other: str) -> bool:
-    return FileSystems.get_scheme(one) == FileSystems.get_scheme(other)
+    return scheme(one) == scheme(other)
 
 
 def _match_store(pattern: str, ignore: Sequence[str]) -> list[FileInfo]:
@@ -313,18 +317,18 @@ def _expand(folder: str, names: list[str]) -> Iterator[str]:
     """Paths below `folder` (which ends in a slash) whose names match `names`, one by one."""
     name, *rest = names
     if "**" in name:
-        matches = re.compile(FileSystem.translate_pattern("/".join(names))).match
+        matches = patterns.compiled("/".join(names)).match
         for root, _, found in os.walk(folder, onerror=_raise):
             paths = (f"{root.rstrip('/')}/{base}" for base in found)
             yield from (path for path in paths if matches(path[len(folder) :]))
         return
     found = [name]
     if has_glob(name):
-        matches = re.compile(FileSystem.translate_pattern(name)).match
+        matches = patterns.compiled(name).match
         found = [entry.name for entry in Path(folder).iterdir() if entry.name == name or matches(entry.name)]
     for base in found:
         path = folder + base
-        is_folder = Path(path).is_dir()
+        is_folder = os.path.isdir(path)
         if rest and is_folder:
             yield from _expand(path + "/", rest)
         elif not rest and not is_folder and os.path.lexists(path):
@@ -332,7 +336,7 @@ def _expand(folder: str, names: list[str]) -> Iterator[str]:
 
 
 def _regular_file(path: str) -> Iterator[FileInfo]:
-    status = Path(path).stat()
+    status = os.stat(path)
     if S_ISREG(status.st_mode):
         yield FileInfo(path, status.st_size, status.st_mtime)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.code import add_user_code, resolve, source_files
 from pipeline.errors import BrokenShard, JobError, ScoringError
 from pipeline.estimator import load_estimator
 from pipeline.features import EXAMPLE_DTYPES, Feature, from_tensorflow
-from pipeline.job import Best, Job
+from pipeline.job import Job
 from pipeline.outputs import check_names
 from pipeline.pinned import Pinned, what_is_asked
 from pipeline.plan import settings_digest
@@ -34,6 +34,7 @@ from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard, take_rows
 from pipeline.scoring import ScoringSpec, build_scorer, forget_transforms, keep_open, load_transform
 from pipeline.settings import settings_components
 from pipeline.staging import file_digest
+from pipeline.stopwatch import Stopwatch
 
 VERSIONED = ("tensorflow", "tensorflow-estimator", "apache-beam", "pyarrow", "numpy", "estimator-score")
 
@@ -45,6 +46,7 @@ class Prepared:
     settings: all that scores rest on beside the shard, component -> digest; `spec.key` is the digest of it.
     code: path -> SHA-256, in hex, of every source file that counts.
     staged: the copies that the run reads, as plain JSON, for a restart of it; empty where production is read in place.
+    stopwatch: what `build`, `replay` of the record and `probe` took.
     """
 
     spec: ScoringSpec
@@ -58,6 +60,7 @@ class Prepared:
     code: Mapping[str, str]
     staged: Mapping[str, Any]
     warnings: tuple[str, ...]
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def prepare(
@@ -75,6 +78,7 @@ def prepare(
     Raises:
       JobError, ModelError, InputError: each names what is wrong and the remedy.
     """
+    stopwatch = Stopwatch()
     add_user_code(job.code)
     import pipeline.tf_estimator  # noqa: F401  before any user code is imported
 
@@ -93,7 +97,8 @@ def prepare(
     spec = ScoringSpec("", job, job.input.format, columns, checkpoint)
     with places.named_as_in_job():
         found = find_record(_with_record(places) if pin else job, estimator.model_dir, checkpoint, features, transform)
-        scorer = build_scorer(spec, estimator, places, keep_assets)
+        with stopwatch.phase("build"):
+            scorer = build_scorer(spec, estimator, places, keep_assets)
     versions = installed_versions()
     fingerprint = transform.fingerprint if transform is not None else None
     in_copies = local_assets(scorer.model.assets, places, assets_copy)
@@ -103,8 +108,10 @@ def prepare(
     copies = Copies(*(copy.staged if copy else None for copy in (places.model, places.transform, assets_copy)))
     spec = replace(spec, key=settings_digest(settings), copies=copies)
     keep_open(spec, scorer)
-    parity = replay(found, scorer, job)
-    warnings = probe(spec, scorer, shards)
+    with stopwatch.phase("replay"):
+        parity = replay(found, scorer, job)
+    with stopwatch.phase("probe"):
+        warnings = probe(spec, scorer, shards)
     asset_paths = tuple(places.original(path) for path in scorer.model.assets)
     return Prepared(
         spec=spec,
@@ -126,6 +133,7 @@ def prepare(
         code=code,
         staged={} if staging is None else Pinned(what_is_asked(job), checkpoint, copies, asset_paths).to_json(),
         warnings=(*filter(None, (checkpoint.note, parity.warning)), *warnings),
+        stopwatch=stopwatch,
     )
 
 
@@ -150,7 +158,7 @@ def open_estimator(places: Places, staging: str | None = None, pin: Pinned | Non
     if pin is not None:
         checkpoint, copy = pin.model(job, model_dir, staging)
     else:
-        checkpoint, copy = stage_model(job, model_dir, staging, partial(resolve_checkpoint, job, model_dir))
+        checkpoint, copy = stage_model(job, model_dir, staging, partial(checkpoints.of_job, job, model_dir))
     places = replace(places, checkpoint=checkpoint, model=copy)
     with places.named_as_in_job():
         return places, own or load_estimator(places.local_job.model)
@@ -179,13 +187,6 @@ def load_features(job: Job) -> tuple[dict[str, Feature], Any]:
                     "declare one of these, and cast it in the transform"
                 )
     return dict(features), transform
-
-
-def resolve_checkpoint(job: Job, model_dir: str | None) -> checkpoints.Checkpoint:
-    """The checkpoint that the job chooses. model_dir: that of the job, or of the Estimator."""
-    written = job.model.checkpoint
-    choice = checkpoints.Best(written.metric, written.mode) if isinstance(written, Best) else written
-    return checkpoints.resolve(model_dir, choice)
 
 
 def resolve_columns(job: Job, features: Mapping[str, Feature], shards: Sequence[Shard]) -> Columns:

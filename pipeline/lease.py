@@ -17,6 +17,7 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,23 +61,81 @@ class Lease:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Touch the lease from a thread while the context is open, unless another process of this run does."""
-        stop = threading.Event()
-        thread = threading.Thread(target=_keep, args=(self, stop), daemon=True)
-        thread.start()
+        """Touch the lease while the context is open, unless another process of this run does.
+
+        One thread does it for all that is under way in this process, and it waits a moment for what comes next.
+        """
+        with _keeping:
+            _uses[self] += 1
+            if self not in _keepers:
+                _keepers[self] = _Keeper(self)
+                _keepers[self].start()
         try:
             yield
         finally:
-            stop.set()
-            thread.join()
+            with _keeping:
+                _uses[self] -= 1
 
     def release(self) -> None:
         """Let the next run have the output at once."""
+        with _keeping:
+            keeper = _keepers.pop(self, None)
+        if keeper is not None:  # a touch now would make another file of the one that is to be deleted
+            keeper.stop()
         latest = _latest(self.output)
         if latest is not None and _holder(latest).get("run_id") == self.run_id:
             files.delete_unchanged(latest)
         for folder in (temporary(self.output, LOCK), temporary(self.output)):
             files.delete_empty_folder(folder)
+
+
+class _Keeper(threading.Thread):
+    """Touches a lease as long as anything is under way that it is kept for, or was a moment ago."""
+
+    def __init__(self, lease: Lease):
+        super().__init__(name="keeper of a lease", daemon=True)
+        self._lease = lease
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        # Workers look at different moments, so that one of them touches the file and the others find it touched:
+        # stores take about one write a second to one object
+        lease = self._lease
+        seen: files.FileInfo | None = None
+        while not self._stopped.wait(TOUCHED_EVERY * random.uniform(0.5, 1)) and not self._is_over():
+            try:
+                latest = _latest(lease.output)
+                if latest is None or _holder(latest).get("run_id") != lease.run_id:
+                    self._leave()
+                    return  # who works under this lease finds out by `check`
+                if latest == seen:
+                    files.touch(latest.path)
+                    latest = _latest(lease.output)
+                seen = latest
+            except OSError:
+                continue  # a lease outlives several touches that failed
+
+    def _is_over(self) -> bool:
+        with _keeping:
+            over = not _uses[self._lease]
+            if over:
+                del _uses[self._lease]
+                _keepers.pop(self._lease, None)
+            return over
+
+    def _leave(self) -> None:
+        with _keeping:
+            _keepers.pop(self._lease, None)
+
+
+_keeping = threading.Lock()
+_uses: Counter[Lease] = Counter()
+"""How much is under way in this process that a lease is kept for."""
+_keepers: dict[Lease, _Keeper] = {}
 
 
 def is_locked(output: str) -> bool:
@@ -124,23 +183,6 @@ def acquire(
         if files.create(_path(output, number), json.dumps(content).encode()):
             files.delete(_path(output, older) for older in range(max(1, number - 3), number))
             return Lease(output, run_id, number)
-
-
-def _keep(lease: Lease, stop: threading.Event) -> None:
-    # Workers look at different moments, so that one of them touches the file and the others find it touched:
-    # stores take about one write a second to one object
-    seen: files.FileInfo | None = None
-    while not stop.wait(TOUCHED_EVERY * random.uniform(0.5, 1)):
-        try:
-            latest = _latest(lease.output)
-            if latest is None or _holder(latest).get("run_id") != lease.run_id:
-                return  # who works under this lease finds out by `check`
-            if latest == seen:
-                files.touch(latest.path)
-                latest = _latest(lease.output)
-            seen = latest
-        except OSError:
-            continue  # a lease outlives several touches that failed
 
 
 def _path(output: str, number: int) -> str:

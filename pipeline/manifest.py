@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import files
 from pipeline.errors import OutputError
 from pipeline.plan import REJECTED, Plan, part_name
-from pipeline.write import PartResult, WrittenFile
+from pipeline.results import PartResult, ShardResult, WrittenFile, of_shards
 
 MANIFEST = "_manifest.json"
 FORMAT_VERSION = 1
@@ -35,6 +35,7 @@ def build_manifest(
     count = len(results)
     read = sum(result.read for result in results)
     present = total_present(results)
+    shards = of_shards(results)
     return {
         "format_version": FORMAT_VERSION,
         "name": plan.name,
@@ -54,7 +55,7 @@ def build_manifest(
             if result.rejected_file
         ],
         "schema": [{"name": column.name, "type": str(column.type)} for column in plan.schema],
-        "shards": [_shard(result) for result in results],
+        "shards": [_shard(shard) for shard in shards],
         "features": {
             name: {"present": present[name], "missing": read - present[name]}
             for name in dict.fromkeys([*plan.features, *present])
@@ -67,10 +68,11 @@ def build_manifest(
         "settings": dict(plan.settings),
         "code": dict(plan.code),
         "timings": {"total_seconds": _seconds_between(plan.started, finished), **plan.timings},
+        "memory": {**plan.memory, "workers_peak_bytes": _peaks(plan, results)},
         "resumed_parts": sum(result.run_id != plan.run_id for result in results),
         "halved_batches": sum(result.halved for result in results),
         "limited": None if plan.limited is None else dict(plan.limited),
-        "warnings": [*plan.warnings, *_broken_shards(results), *_absent_in_one_shard(plan, results)],
+        "warnings": [*plan.warnings, *_broken_shards(shards), *_absent_in_one_part(plan, results)],
     }
 
 
@@ -118,26 +120,41 @@ def absent_features(plan: Plan, results: Sequence[PartResult]) -> list[str]:
     return [name for name in plan.features if not present[name] and name not in plan.optional]
 
 
-def _absent_in_one_shard(plan: Plan, results: Sequence[PartResult]) -> list[str]:
-    present = total_present(results)
-    return [
-        f"{result.shard.path}: none of its {result.read} rows has a value for the feature {name}, unlike other shards"
-        for result in results
-        if result.read >= ABSENT_ROWS
-        for name in plan.features
-        if present[name] and not result.present.get(name) and name not in plan.optional
-    ]
+def _absent_in_one_part(plan: Plan, results: Sequence[PartResult]) -> list[str]:
+    """Shards that lack a feature which others have; parts of one split shard are taken together."""
+    together: dict[str, list[PartResult]] = {}
+    for result in results:
+        together.setdefault(result.name, []).append(result)
+    total, warnings = total_present(results), []
+    for shards, some in together.items():
+        read, present = sum(result.read for result in some), total_present(some)
+        warnings += [
+            f"{shards}: none of {'its' if len(some[0].pieces) == 1 else 'their'} {read} rows has a value for the feature "
+            f"{name}, unlike other shards"
+            for name in plan.features
+            if read >= ABSENT_ROWS and total[name] and not present[name] and name not in plan.optional
+        ]
+    return warnings
 
 
-def _broken_shards(results: Sequence[PartResult]) -> list[str]:
-    return [f"{result.shard.path}: {result.state}: {result.reason}" for result in results if result.state != "done"]
+def _peaks(plan: Plan, results: Sequence[PartResult]) -> list[int]:
+    """The most memory that each process of this run had by the end of its last part, the largest first."""
+    peaks: dict[str, int] = {}
+    for result in results:
+        if result.run_id == plan.run_id:
+            peaks[result.process] = max(result.peak_bytes, peaks.get(result.process, 0))
+    return sorted(peaks.values(), reverse=True)
+
+
+def _broken_shards(shards: Sequence[ShardResult]) -> list[str]:
+    return [f"{found.shard.path}: {found.state}: {found.reason}" for found in shards if found.state != "done"]
 
 
 def _file(path: str, file: WrittenFile) -> dict[str, Any]:
     return {"path": path, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
 
 
-def _shard(result: PartResult) -> dict[str, Any]:
+def _shard(result: ShardResult) -> dict[str, Any]:
     return {
         "path": result.shard.path,
         "bytes": result.shard.bytes,

@@ -21,7 +21,7 @@ from pipeline.checkpoint import Checkpoint, read_bundle
 from pipeline.code_errors import explain_user_error
 from pipeline.errors import JobError, ModelError, RowCountError
 from pipeline.graph_input import GraphInput
-from pipeline.outputs import PredictionSpec
+from pipeline.outputs import PredictionSpec, prediction_specs
 from pipeline.variables import check_variables
 
 
@@ -53,6 +53,7 @@ class Model:
         self.checkpoint = checkpoint
         self.assets: tuple[str, ...] = ()
         self.predictions: tuple[PredictionSpec, ...] = ()
+        self.variable_bytes = 0
 
     def run(self, rows: pa.RecordBatch, keys: Sequence[str]) -> BatchResult:
         """Score a batch.
@@ -114,7 +115,8 @@ class Model:
         """Close the session; the model cannot be called afterwards."""
         if self._session is not None:
             self._session.close()
-            self._session = None
+            self._session = self._creator = None  # only without a reference to it a session gives its memory back
+            self._callables.clear()
 
     def _callable(self, keys: tuple[str, ...]) -> Any:
         if keys not in self._callables:
@@ -124,7 +126,7 @@ class Model:
             if self._raw.present is not None:
                 fetches.append(self._raw.present)
             if self._session is self._creator.session:
-                self._callables[keys] = self._session.make_callable(fetches, self.graph_input.placeholders)
+                self._callables[keys] = _unchecked_callable(self._session, self.graph_input.placeholders, fetches)
             else:
                 self._callables[keys] = partial(self._run_hooked, fetches)
         return self._callables[keys]
@@ -159,6 +161,7 @@ def build_model(
     feature_choice: Sequence[str] | str | None = None,
     allow_unused: Sequence[str] = (),
     local_assets: Callable[[Sequence[str]], Mapping[str, str]] = lambda paths: {},
+    check_memory: Callable[[int], None] = lambda variable_bytes: None,
 ) -> Model:
     """Build the PREDICT graph of an Estimator and restore a checkpoint into it.
 
@@ -170,6 +173,7 @@ def build_model(
       feature_choice: names in the order that the model_fn gets as a dict, one name for a bare tensor, or None for all.
       allow_unused: patterns of checkpoint variables that no prediction needs to read.
       local_assets: given the paths of the files that the graph reads, those that are read elsewhere: path -> where.
+      check_memory: given the bytes of all variables before any is loaded; raises ModelError where they do not fit.
 
     Raises:
       ModelError: the model_fn fails, the checkpoint is not of this graph, or a prediction is not by row.
@@ -184,15 +188,17 @@ def build_model(
         attached = transform.attach(model._raw.features) if transform is not None else None
         model._transformed = attached.outputs if attached else model._raw.features
         spec = _call_model_fn(estimator, _choose(model._transformed, feature_choice))
-        model._predictions, model.predictions = _prediction_specs(spec.predictions)
+        model._predictions, model.predictions = prediction_specs(spec.predictions)
         model.assets = (*_asset_paths(graph), *(attached.assets if attached else ()))
         _replace_paths(graph, local_assets(model.assets))
 
         def check(saver: Any) -> None:
             try:
-                check_variables(
+                report = check_variables(
                     graph, saver, list(model._predictions.values()), read_bundle(checkpoint.path), allow_unused
                 )
+                model.variable_bytes = report.restored_bytes
+                check_memory(model.variable_bytes)
             except ModelError as error:
                 raise ModelError(f"{checkpoint.path}: {error}") from error
 
@@ -271,44 +277,6 @@ def _choose(features: Mapping[str, Any], choice: Sequence[str] | str | None) -> 
     return features[choice] if isinstance(choice, str) else {name: features[name] for name in names}
 
 
-def _prediction_specs(predictions: Any) -> tuple[dict[str, Any], tuple[PredictionSpec, ...]]:
-    import tensorflow as tf
-
-    if not isinstance(predictions, Mapping):
-        predictions = {"predictions": predictions}
-    tensors: dict[str, Any] = {}
-    specs = []
-    for key, tensor in predictions.items():
-        path = key if isinstance(key, tuple) else (key,)
-        name, column = "/".join(map(str, path)), "_".join(map(str, path))
-        if not isinstance(tensor, tf.Tensor):
-            raise ModelError(f"prediction {name!r} is a {type(tensor).__name__}; only dense tensors can be written")
-        dtype = tensor.dtype.base_dtype
-        if tensor.shape.rank is None:
-            raise ModelError(
-                f"prediction {name!r} has an unknown rank; give it one by tf.ensure_shape or set_shape in the model_fn"
-            )
-        shape = tensor.shape.as_list()
-        if not shape or shape[0] is not None:
-            raise ModelError(
-                f"prediction {name!r} has the shape {shape}; its first dimension has to be the batch, of unknown size "
-                "in the graph. Make it one row for each row of the features, or drop it from the predictions"
-            )
-        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype == tf.string) or dtype.is_quantized:
-            raise ModelError(
-                f"prediction {name!r} has the dtype {dtype.name}, which has no Arrow type; cast it in the model_fn"
-            )
-        if dtype == tf.bfloat16:
-            raise ModelError(
-                f"prediction {name!r} is bfloat16, which has no Arrow type; cast it to tf.float32 in the model_fn"
-            )
-        if name in tensors:
-            raise ModelError(f"two predictions are called {name!r}")
-        tensors[name] = tensor
-        specs.append(PredictionSpec(name, dtype.name, tuple(shape[1:]), column))
-    return tensors, tuple(specs)
-
-
 def _asset_paths(graph: Any) -> list[str]:
     import tensorflow as tf
 
@@ -331,6 +299,18 @@ def _replace_paths(graph: Any, places: Mapping[str, str]) -> None:
             path = tf.make_ndarray(constant.get_attr("value")).item().decode(errors="replace")
             if path in places:
                 constant._set_attr("value", AttrValue(tensor=tf.make_tensor_proto(places[path])))
+
+
+def _unchecked_callable(session: Any, feeds: Sequence[Any], fetches: Sequence[Any]) -> Callable[..., list[np.ndarray]]:
+    """A function of the values of some tensors, as Keras makes one.
+
+    `Session.make_callable` goes through all of `Session.run` where there are feeds, which takes as long as a tenth of a
+    small model. Nothing is looked at here, so the dtypes of the feeds have to be those of the tensors.
+    """
+    from tensorflow.core.protobuf.config_pb2 import CallableOptions
+
+    options = CallableOptions(feed=[tensor.name for tensor in feeds], fetch=[tensor.name for tensor in fetches])
+    return session._make_callable_from_options(options)
 
 
 def _operations(tensors: Mapping[str, Any]) -> list[Any]:

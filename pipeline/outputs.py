@@ -49,6 +49,51 @@ class OutputColumn:
         return nested
 
 
+def prediction_specs(predictions: Any) -> tuple[dict[str, Any], tuple[PredictionSpec, ...]]:
+    """The predictions of an EstimatorSpec, key -> tensor, and what each one is.
+
+    Raises:
+      ModelError: one that cannot be written: sparse, of an unknown rank or dtype, or not one for each row.
+    """
+    import tensorflow as tf
+
+    if not isinstance(predictions, Mapping):
+        predictions = {"predictions": predictions}
+    tensors: dict[str, Any] = {}
+    specs = []
+    for key, tensor in predictions.items():
+        path = key if isinstance(key, tuple) else (key,)
+        name, column = "/".join(map(str, path)), "_".join(map(str, path))
+        if not isinstance(tensor, tf.Tensor):
+            raise ModelError(f"prediction {name!r} is a {type(tensor).__name__}; only dense tensors can be written")
+        dtype = tensor.dtype.base_dtype
+        if tensor.shape.rank is None:
+            raise ModelError(
+                f"prediction {name!r} has an unknown rank; give it one by tf.ensure_shape or set_shape in the model_fn"
+            )
+        shape = tensor.shape.as_list()
+        if not shape or shape[0] is not None:
+            raise ModelError(
+                f"prediction {name!r} has the shape {shape}; its first dimension has to be the batch, of unknown size "
+                "in the graph. Make it one row for each row of the features, or drop it from the predictions"
+            )
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype == tf.string) or dtype.is_quantized:
+            raise ModelError(
+                f"prediction {name!r} has the dtype {dtype.name}, which has no Arrow type; cast it in the model_fn"
+            )
+        if dtype == tf.bfloat16:
+            raise ModelError(
+                f"prediction {name!r} is bfloat16, which has no Arrow type; cast it to tf.float32 in the model_fn"
+            )
+        if name in tensors:
+            raise ModelError(f"two predictions are called {name!r}")
+        tensors[name] = (
+            tf.identity(tensor) if tensor.op.type == "Placeholder" else tensor
+        )  # it cannot be fed and fetched
+        specs.append(PredictionSpec(name, dtype.name, tuple(shape[1:]), column))
+    return tensors, tuple(specs)
+
+
 def output_columns(
     specs: Sequence[PredictionSpec],
     chosen: Mapping[str, Any] | None,

@@ -8,7 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline import files
 from pipeline.errors import BrokenShard, InputError, JobError
-from pipeline.rows import Part, Shard
+from pipeline.rows import Part, Piece, Shard
 
 if TYPE_CHECKING:
     from pipeline.job import Input
@@ -38,6 +38,7 @@ class Plan:
     started: RFC 3339, UTC. schema: of the output files. features: raw features by name; optional: those that all rows
     may lack. model, transform, record, job, versions, settings, code: as they go into the manifest, plain JSON values.
     staged: the copies that the run scores with, for a restart of it. timings: seconds of what came before the plan.
+    memory: processes with a copy of the model on one machine, bytes of its variables, and of the launcher at most so far.
     warnings: found at launch. limited: `shards`, and `rows` of each, that a trial run takes at most; None for a whole run.
     """
 
@@ -59,16 +60,21 @@ class Plan:
     code: Mapping[str, str] = field(default_factory=dict)
     staged: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     limited: Mapping[str, int | None] | None = None
 
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The input files, each once."""
+        return tuple({piece.shard.path: piece.shard for part in self.parts for piece in part.pieces}.values())
+
     def to_json(self) -> str:
         """The plan as JSON text; the schema as it is serialized by Arrow, and in words."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("parts", "schema")}
-        plain["parts"] = [asdict(part) for part in self.parts]
+        plain = dict(vars(self))
         plain["schema"] = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
         plain["schema_in_words"] = [f"{column.name}: {column.type}" for column in self.schema]
-        return json.dumps(plain, indent=1)
+        return json.dumps(plain, default=vars)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -76,8 +82,15 @@ class Plan:
         plain = json.loads(text)
         del plain["schema_in_words"]
         plain["schema"] = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(plain["schema"])))
-        plain["parts"] = tuple(Part(part["index"], part["key"], Shard(**part["shard"])) for part in plain["parts"])
+        plain["parts"] = tuple(Part(part["index"], part["key"], _pieces(part)) for part in plain["parts"])
         return cls(**plain | {name: tuple(plain[name]) for name in ("features", "optional", "warnings")})
+
+
+def _pieces(part: Mapping[str, Any]) -> tuple[Piece, ...]:
+    return tuple(
+        Piece(Shard(**piece["shard"]), tuple(piece["row_groups"]) if piece["row_groups"] else None, piece["first_row"])
+        for piece in part["pieces"]
+    )
 
 
 def utc_now() -> str:
@@ -130,10 +143,10 @@ def match_shards(source: Input) -> list[Shard]:
 
 def check_unchanged(shard: Shard) -> None:
     """Raise BrokenShard unless the file of a shard is the one that was planned, by size and etag or time."""
-    found = [info for info in files.match(shard.path) if info.path == shard.path]
-    now = [(info.bytes, info.etag or info.modified) for info in found]
-    if now != [(shard.bytes, shard.etag or shard.modified)]:
-        what = "was changed" if found else "went away"
+    info = files.info(shard.path)
+    now = Shard(*info) if info is not None else None
+    if now is None or (now.bytes, now.version) != (shard.bytes, shard.version):
+        what = "was changed" if now else "went away"
         raise BrokenShard(f"the file {what} after the run was planned; run again, and it is scored as it is then")
 
 
@@ -164,14 +177,15 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def part_key(shard: Shard, digest: str) -> str:
-    """Name of a part's folder under `_temporary/`: the same as long as its scores would be. `digest`: of the settings.
-
-    Where a store tells the etag of a shard, it alone stands for the bytes: the same ones copied back are no new shard.
-    """
-    version = shard.modified if shard.etag is None else shard.etag
-    identity = json.dumps([shard.path, shard.bytes, version, digest], ensure_ascii=False)
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+def part_key(pieces: Sequence[Piece], digest: str) -> str:
+    """Name of a part's folder under `_temporary/`: the same as long as its scores would be. `digest`: of the settings."""
+    identity: list[Any] = []
+    for piece in pieces:
+        identity += [piece.shard.path, piece.shard.bytes, piece.shard.version]
+        if piece.row_groups is not None:
+            identity.append(piece.row_groups)
+    text = json.dumps([*identity, digest], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def check_output_outside_input(patterns: Sequence[str], output: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.errors import BudgetError, ModelError, RowCountError
 from pipeline.graph_input import RecordInput
 from pipeline.model import BatchResult, Model, is_data_error
 from pipeline.outputs import OutputColumn, to_arrow
-from pipeline.rows import RECORD, ROW, Columns, Rejected, record_bytes
+from pipeline.rows import RECORD, ROW, Columns, Rejected, origin_of, record_bytes
 
 
 class Scored(NamedTuple):
@@ -155,12 +155,12 @@ class RowScorer:
             return []
         indices = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1)).tolist()
         if self.non_finite == "fail":
-            first = rows.column(ROW)[indices[0]].as_py()
+            shard, first = origin_of(rows, indices[0])
             error = BudgetError(
                 f"prediction {key!r} is not finite (NaN or infinite) in {len(indices)} of {len(values)} rows of a batch, "
                 f"first in row {first}; write errors.non_finite: reject to set such rows aside, or keep to publish them"
             )
-            error.stage, error.row = "predict", first
+            error.stage, error.shard, error.row = "predict", shard, first
             raise error
         return indices
 

@@ -10,17 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from pipeline.stopwatch import Age, process_age
+
 
 @dataclass
 class Progress:
-    """Counts of the run in this process; stages add to it from any thread."""
+    """Counts of the run in this process; stages add to it from any thread. first: when the first rows were scored."""
 
     rows: int = 0
     parts: int = 0
+    first: Age | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, rows: int = 0, parts: int = 0) -> None:
         with self._lock:
+            if rows and not self.rows:
+                self.first = process_age()
             self.rows += rows
             self.parts += parts
 
@@ -45,7 +50,7 @@ def shown(
     Args:
       total_parts: parts to score.
       quiet: count and show nothing.
-      stream: where to, stderr if it is None; a terminal gets a bar with shards and rows done, rate and time left.
+      stream: where to, stderr if it is None; a terminal gets a bar with parts and rows done, rate and time left.
       interval: seconds between two lines in a log.
     """
     progress = reset()
@@ -68,7 +73,7 @@ def _lines(progress: Progress, total: int, stream: TextIO, interval: float, stop
     start = time.monotonic()
     while not stop.wait(interval):
         stream.write(
-            f"{progress.parts} of {total} shards, {_rows_and_time(progress, total, time.monotonic() - start)}\n"
+            f"{progress.parts} of {total} parts, {_rows_and_time(progress, total, time.monotonic() - start)}\n"
         )
         stream.flush()
 
@@ -87,7 +92,7 @@ def _bar(progress: Progress, total: int, stream: TextIO, interval: float, stop: 
         TextColumn("scoring"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("shards, {task.fields[rest]}"),
+        TextColumn("parts, {task.fields[rest]}"),
     )
     start = time.monotonic()
     with Bar(*columns, console=Console(file=stream), transient=True) as bar:

@@ -25,8 +25,8 @@ from pipeline.manifest import (
 )
 from pipeline.medium import Move
 from pipeline.plan import REJECTED, Plan, part_name, temporary, utc_now
+from pipeline.results import PartResult, of_shards, read_result
 from pipeline.rows import Part
-from pipeline.write import PartResult, read_result
 
 REFUSED = "_refused.json"
 _THREADS = 8
@@ -70,7 +70,7 @@ def collect_results(output: str, plan: Plan) -> list[PartResult]:
     """The results of all parts, in the order of the plan.
 
     Raises:
-      CountError: a part has no result (one of a broken shard must be of this run), its files are not there, or its
+      CountError: a part has no result (one with a broken shard must be of this run), its files are not there, or its
         rows do not add up.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -104,8 +104,8 @@ def existing_output(output: str, if_exists: Literal["fail", "skip", "overwrite"]
 
 
 def _reconciled(part: Part, result: PartResult | None, run_id: str) -> PartResult:
-    place = f"part {part.index} ({part.shard.path})"
-    if result is None or (result.state != "done" and result.run_id != run_id):
+    place = f"part {part.index} ({part.name})"
+    if result is None or (not result.is_done and result.run_id != run_id):
         raise CountError(f"{place}: there is no result of it; run again, and it is scored again")
     if result.read != result.scored + result.rejected:
         raise CountError(
@@ -116,23 +116,24 @@ def _reconciled(part: Part, result: PartResult | None, run_id: str) -> PartResul
 
 def _check_limits(lease: Lease, plan: Plan, results: list[PartResult], limits: Limits) -> None:
     read, rejected = sum(result.read for result in results), sum(result.rejected for result in results)
-    broken = [result for result in results if result.state != "done"]
+    shards = of_shards(results)
+    broken = [shard for shard in shards if shard.state != "done"]
     problems = []
     if _exceeds(rejected, limits.max_bad_rows, read):
         problems.append(
             f"{rejected} of {read} rows were rejected, more than errors.max_bad_rows: {limits.max_bad_rows} allows"
         )
-    if _exceeds(len(broken), limits.max_broken_shards, len(results)):
-        few = "; ".join(f"{result.shard.path} ({result.state}: {result.reason})" for result in broken[:_NAMED_AT_MOST])
+    if _exceeds(len(broken), limits.max_broken_shards, len(shards)):
+        few = "; ".join(f"{found.shard.path} ({found.state}: {found.reason})" for found in broken[:_NAMED_AT_MOST])
         more = f"; and {len(broken) - _NAMED_AT_MOST} more" if len(broken) > _NAMED_AT_MOST else ""
         problems.append(
-            f"{len(broken)} of {len(results)} shards are broken, more than errors.max_broken_shards: "
+            f"{len(broken)} of {len(shards)} shards are broken, more than errors.max_broken_shards: "
             f"{limits.max_broken_shards} allows: {few}{more}"
         )
     if problems:
         problems.append("nothing was published; parts that are whole are kept, and are not scored again")
         error = BudgetError("\n".join(problems + _keep_rejected(lease, plan, results, limits)))
-        culprits = [*broken, *(result for result in results if result.rejected)]
+        culprits = [*broken, *(shard for shard in shards if shard.rejected)]
         error.shard = culprits[0].shard.path
         raise error
     absent = absent_features(plan, results)

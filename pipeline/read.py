@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import files
 from pipeline.errors import BrokenShard, InputError
 from pipeline.job import Batch, Input
 from pipeline.plan import check_unchanged
 from pipeline.readers import read_shard, rejected_format
-from pipeline.rows import ROW, Chunk, Columns, Shard
+from pipeline.rows import ORIGIN, ROW, Chunk, Columns, Origin, Piece, Shard
 
 
-def read_input(path: str, source: Input, columns: Columns, batch: Batch, keep_record: bool = True) -> Iterator[Chunk]:
+def read_input(
+    path: str,
+    source: Input,
+    columns: Columns,
+    batch: Batch,
+    keep_record: bool = True,
+    row_groups: tuple[int, int] | None = None,
+) -> Iterator[Chunk]:
     """Chunks of one shard, no larger than a batch; see `pipeline.readers.read_shard` for what they hold and raise."""
     return read_shard(
         lambda: files.open_read(path),
@@ -25,6 +33,7 @@ def read_input(path: str, source: Input, columns: Columns, batch: Batch, keep_re
         rows=batch.rows,
         max_bytes=batch.bytes,
         keep_record=keep_record,
+        row_groups=row_groups,
     )
 
 
@@ -71,16 +80,32 @@ def _is_ordinary(shard: Shard) -> bool:
         return False  # the run tells of it
 
 
-def as_planned(shard: Shard, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+def as_planned(shard: Shard, chunks: Iterable[Chunk]) -> Generator[Chunk, None, None]:
     """The chunks of a shard; raises BrokenShard where its file is not the one that was planned, before or after."""
     check_unchanged(shard)
     yield from chunks
     check_unchanged(shard)
 
 
-def first_rows(chunks: Iterable[Chunk], count: int) -> Iterator[Chunk]:
-    """The chunks of a shard up to its row number `count`, not included; what lies behind is not read."""
-    read = 0
+def joined(chunk: Chunk, piece: Piece, before: int) -> Chunk:
+    """A chunk of a part of several pieces: its rows count on from the `before` rows of the others, and have an origin."""
+    numbers = chunk.rows.column(ROW)
+    offset = before - piece.first_row
+    place = chunk.rows.schema.get_field_index(ROW)
+    rows = chunk.rows.set_column(place, ROW, pa.array(numbers.to_numpy() + offset))
+    if ORIGIN not in rows.schema.names:
+        shards = pa.repeat(pa.scalar(piece.shard.path, pa.string()), rows.num_rows)
+        rows = rows.append_column(ORIGIN, pa.StructArray.from_arrays([shards, numbers], Origin._fields))
+    rejected = tuple(
+        row._replace(row=row.row + offset, origin=row.origin or Origin(piece.shard.path, row.row))
+        for row in chunk.rejected
+    )
+    return chunk._replace(rows=rows, rejected=rejected)
+
+
+def first_rows(chunks: Iterable[Chunk], count: int, first: int = 0) -> Iterator[Chunk]:
+    """The chunks up to row number `count` of a shard, not included; what lies behind is not read. first: of the chunks."""
+    read = first
     for chunk in chunks:
         if read + chunk.read <= count:
             yield chunk

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.stopwatch import Age, Stopwatch
+
 
 def record_in_words(record: Mapping[str, Any]) -> str:
     """How far scores were proved to be the trainer's; `record` of a manifest, for people."""
@@ -14,12 +16,21 @@ def record_in_words(record: Mapping[str, Any]) -> str:
     return record["state"] + ("" if difference is None else f", largest difference {difference:.2g}")
 
 
+def memory_in_words(memory: Mapping[str, Any]) -> str:
+    """The most memory that a process had; `memory` of a manifest, for people."""
+    peaks = memory["workers_peak_bytes"] or [memory["launcher_peak_bytes"]]
+    more = f" in each of {len(peaks)} processes" if len(peaks) > 1 else ""
+    return f"{max(peaks) / 2**30:.1f} GiB at most{more}"
+
+
 @dataclass
 class Report:
     """The end of one `score` command.
 
-    status: done, skipped or failed. rows: read, scored, rejected. seconds: name of a phase -> its wall time.
-    model, transform, record: as in the manifest. rejected_path: where rejected rows lie, if there are any.
+    status: done, skipped or failed. rows: read, scored, rejected.
+    seconds: launch and run by the clock; of the launch: build, replay, probe; and from the start of the process to the
+    first scores of the run: first_prediction. cpu_seconds: CPU time of this process, for all but launch and run.
+    model, transform, record, memory: as in the manifest. rejected_path: where rejected rows lie, if there are any.
     resumed_parts: parts that an unfinished run had scored. not_kept: why others of it were scored again, reason -> parts.
     stale: what has changed since the output was made that this run has skipped, or has found half published.
     """
@@ -36,6 +47,8 @@ class Report:
     transform: Mapping[str, Any] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
     rejected_path: str | None = None
     resumed_parts: int = 0
     not_kept: Mapping[str, int] = field(default_factory=dict)
@@ -48,11 +61,21 @@ class Report:
         """Rows read a second while the pipeline ran, launch not counted."""
         return self.rows.get("read", 0) / self.seconds["run"] if self.seconds.get("run") else 0.0
 
+    def of_launch(self, stopwatch: Stopwatch) -> None:
+        """Take over what the parts of the launch took."""
+        self.seconds |= stopwatch.seconds
+        self.cpu_seconds |= stopwatch.cpu_seconds
+
+    def of_first_prediction(self, age: Age | None) -> None:
+        """Take over when the process had its first scores; None where other processes have them."""
+        if age is not None:
+            self.seconds["first_prediction"], self.cpu_seconds["first_prediction"] = age
+
     def of_manifest(self, manifest: Mapping[str, Any], rejected_path: str | None) -> None:
         """Take over what the manifest of the output says; rejected_path: where the job wants rejected rows."""
         self.run_id, self.rows, self.shards = manifest["run_id"], manifest["rows"], len(manifest["shards"])
         self.model, self.transform, self.record = manifest["model"], manifest["transform"], manifest["record"]
-        self.resumed_parts = manifest["resumed_parts"]
+        self.resumed_parts, self.memory = manifest["resumed_parts"], manifest.get("memory", {})
         self.warnings += [*manifest.get("warnings", ()), *_halved(manifest.get("halved_batches", 0))]
         if self.rows["rejected"]:
             self.rejected_path = rejected_path or f"{self.output}/_rejected"
@@ -79,6 +102,8 @@ class Report:
         if self.resumed_parts or self.not_kept:
             reasons = "".join(f"; {count:,}: {reason}" for reason, count in self.not_kept.items())
             lines.append(f"resumed     {self.resumed_parts:,} parts of an unfinished run were kept{reasons}")
+        if self.memory:
+            lines.append(f"memory      {memory_in_words(self.memory)}")
         if self.rejected_path:
             lines.append(f"rejected    {self.rejected_path}")
         return "\n".join([*lines, *self._notes()])

@@ -60,18 +60,25 @@ def not_kept(unfinished: Plan, plan: Plan, kept: int) -> dict[str, int]:
       plan: the plan of this run.
       kept: how many of its parts had a result already.
     """
-    then = {part.shard.path: part for part in unfinished.parts}
+    keys, then = {part.key for part in unfinished.parts}, {shard.path: shard for shard in unfinished.shards}
     names = dict.fromkeys([*plan.settings, *unfinished.settings])
     changed = [name for name in names if plan.settings.get(name) != unfinished.settings.get(name)]
     if plan.limited != unfinished.limited:
         changed.append("limits")
     reasons: Counter[str] = Counter()
     for part in plan.parts:
-        before = then.get(part.shard.path)
-        if before is None:
-            reasons["new shard"] += 1
-        elif before.key != part.key:
-            reasons[f"other {', '.join(changed)}" if changed else "the shard was changed"] += 1
+        if part.key not in keys:
+            shards = {piece.shard.path: piece.shard for piece in part.pieces}
+            known = [path for path in shards if path in then]
+            if not known:
+                reason = "new shard"
+            elif changed:
+                reason = f"other {', '.join(changed)}"
+            elif any(shards[path].version != then[path].version for path in known):
+                reason = "the shard was changed" if len(shards) == 1 else "a shard was changed"
+            else:
+                reason = "shards were joined or split otherwise"
+            reasons[reason] += 1
     not_finished = len(plan.parts) - sum(reasons.values()) - kept
     if not_finished > 0:
         reasons["not finished"] = not_finished

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from pipeline.features import Feature
 
 ROW = "_row"
-"""Column of a row's number in its shard: int64, from 0."""
+"""Column of a row's number: int64. Counts up without a gap in its part, and is that in its shard where there is no `ORIGIN`."""
 
 ORIGIN = "_origin"
-"""Column of rows that an earlier run had rejected: where they stood first, a struct of `shard` and `row`."""
+"""Column of rows that an earlier run had rejected, and of parts that join shards: where each stood first, a struct of
+`shard` and `row`."""
 
 RECORD = "record"
 """Column of the row as it stands in its shard: serialized bytes of text formats and TFRecord, a struct of columnar ones."""
@@ -98,18 +99,54 @@ class Shard:
     modified: float | None = None
     etag: str | None = None
 
+    @property
+    def version(self) -> float | str | None:
+        """What tells these bytes from others under the same path: where a store has an etag, it alone."""
+        return self.modified if self.etag is None else self.etag
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a part takes of one shard: all of it, or some consecutive row groups of a Parquet shard.
+
+    row_groups: number of the first, and of the one behind the last. first_row: number in the shard of the first row.
+    """
+
+    shard: Shard
+    row_groups: tuple[int, int] | None = None
+    first_row: int = 0
+
 
 @dataclass(frozen=True)
 class Part:
-    """What is scored and written as one: a shard, its place in the plan, and the digest of all that its scores rest on."""
+    """What is scored and written as one: one shard, unless the job joins small shards or splits large ones.
+
+    index: its place in the plan. key: digest of all that its scores rest on.
+    """
 
     index: int
     key: str
-    shard: Shard
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def of_shard(cls, index: int, key: str, shard: Shard) -> Part:
+        """The part that is one whole shard."""
+        return cls(index, key, (Piece(shard),))
+
+    @property
+    def name(self) -> str:
+        """Its shards, in words."""
+        return in_words([piece.shard for piece in self.pieces])
+
+
+def in_words(shards: Sequence[Shard]) -> str:
+    """Some shards: the path of the first, and how many there are beside it."""
+    others = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
+    return f"{shards[0].path}{others}"
 
 
 class Origin(NamedTuple):
-    """Where a row stood first that an earlier run had rejected."""
+    """Where a row stood first."""
 
     shard: str
     row: int
@@ -118,8 +155,8 @@ class Origin(NamedTuple):
 class Rejected(NamedTuple):
     """A row that costs itself alone.
 
-    stage: read, transform or predict. record: its bytes, or None when not kept. origin: None for a row of the shard
-    itself.
+    row: as in the column `_row`. stage: read, transform or predict. record: its bytes, or None when not kept.
+    origin: as in the column `_origin`, None where there is none.
     """
 
     row: int
@@ -146,7 +183,7 @@ class Chunk(NamedTuple):
 
 
 class ShardEnd(NamedTuple):
-    """How reading a shard ended. `state`: done, tail_lost (it broke after some rows) or unreadable (before any)."""
+    """How reading a piece ended. `state`: done, tail_lost (it broke after some rows) or unreadable (before any)."""
 
     read: int
     state: str = "done"
@@ -161,7 +198,7 @@ class PartBatch:
     rows: from Read to Batch `_row`, `record`, and (unless the graph parses the record) the feature and pass-through
         columns; from Predict on the output columns.
     rejected: rows of the part that were set aside so far and are not in `rows`.
-    last: set on the last batch of the part, and there alone.
+    last: on the last batch of the part, and there alone: how reading each of its pieces ended.
     present: feature -> number of rows that had a value for it, known after decoding.
     halved: how often a batch was too large for the memory and was scored in two halves.
     """
@@ -170,9 +207,14 @@ class PartBatch:
     sequence: int
     rows: pa.RecordBatch
     rejected: tuple[Rejected, ...] = ()
-    last: ShardEnd | None = None
+    last: tuple[ShardEnd, ...] = ()
     present: Mapping[str, int] = field(default_factory=dict)
     halved: int = 0
+
+    @property
+    def shard(self) -> str | None:
+        """Path of the shard that an error in the batch is told of; None where the part has several."""
+        return self.part.pieces[0].shard.path if len(self.part.pieces) == 1 else None
 
 
 def record_bytes(rows: pa.RecordBatch, index: int) -> bytes | None:
@@ -209,14 +251,25 @@ def _take_views(array: pa.Array, places: np.ndarray) -> pa.Array:
 
 
 def origins_of(numbers: pa.Array, rows: pa.RecordBatch) -> pa.StructArray | None:
-    """Where some rows of a batch stood first, by their numbers in it; None for a batch that is read from its shard."""
+    """Where some rows of a batch stood first, by their numbers and in their order; None where `_row` itself says so."""
     if ORIGIN not in rows.schema.names:
         return None
-    return rows.column(ORIGIN).take(pc.index_in(numbers, rows.column(ROW)))
+    origins, all_numbers = rows.column(ORIGIN), rows.column(ROW)
+    return origins if numbers.equals(all_numbers) else origins.take(pc.index_in(numbers, all_numbers))
+
+
+def origin_of(rows: pa.RecordBatch, index: int) -> tuple[str | None, int]:
+    """Shard (None where that is the one of the part) and number there of one row of a batch."""
+    if ORIGIN not in rows.schema.names:
+        return None, rows.column(ROW)[index].as_py()
+    origin = rows.column(ORIGIN)[index].as_py()
+    return origin["shard"], origin["row"]
 
 
 def with_origin(rejected: tuple[Rejected, ...], rows: pa.RecordBatch) -> tuple[Rejected, ...]:
     """Rows that were rejected from a batch, with where they stood first."""
+    if not rejected:
+        return rejected
     origins = origins_of(pa.array([row.row for row in rejected], pa.int64()), rows)
     if origins is None:
         return rejected
@@ -226,7 +279,7 @@ def with_origin(rejected: tuple[Rejected, ...], rows: pa.RecordBatch) -> tuple[R
 
 
 def rejected_table(shard: str, record_format: str, rejected: Iterable[Rejected]) -> pa.Table:
-    """The rejected rows of a shard, in the order of the shard, as they are written under `_rejected/`."""
+    """Rejected rows in their order, as they are written under `_rejected/`. shard: of those that have no origin."""
     rows = sorted(rejected)
     origins = [row.origin or Origin(shard, row.row) for row in rows]
     return pa.table(

@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import progress
+from pipeline import machine, memory, progress
 from pipeline.artifacts import STAGING, staging_folder
-from pipeline.commit import abandon, is_begun, open_folder, published_run, roll_forward
+from pipeline.commit import abandon, open_folder, published_run, roll_forward
 from pipeline.errors import (
     CountError,
     LeaseLost,
@@ -28,15 +29,14 @@ from pipeline.failure import Failure, read_verdict, remove_failed, write_failed
 from pipeline.graph import Run
 from pipeline.job import Job
 from pipeline.launch import Prepared, prepare
-from pipeline.lease import Lease, acquire, is_locked
+from pipeline.lease import Lease, acquire
 from pipeline.machine_cache import break_locks
 from pipeline.manifest import read_manifest
+from pipeline.parts import plan_parts
 from pipeline.plan import (
     Plan,
-    check_output_outside_input,
     match_shards,
     missing_numbers,
-    part_key,
     temporary,
     utc_now,
     write_plan,
@@ -44,9 +44,10 @@ from pipeline.plan import (
 from pipeline.publish import Limits, existing_output
 from pipeline.report import Report
 from pipeline.resume import forget, not_kept, sweep, unfinished_plan
-from pipeline.rows import Part, Shard
-from pipeline.runner import IN_PROCESS, pipeline_options, run_pipeline
+from pipeline.rows import Part
+from pipeline.runner import Asked, is_in_process, pipeline_options, processes_asked, run_pipeline
 from pipeline.scoring import close_scorers
+from pipeline.skip import skip_if_complete, skipped
 from pipeline.staging import listed_digests
 from pipeline.stale import stale
 
@@ -59,6 +60,7 @@ def score(
     resume: bool = True,
     limit_shards: int | None = None,
     limit_rows: int | None = None,
+    workers: Asked | None = None,
     beam_arguments: Sequence[str] = (),
 ) -> Report:
     """Score a job's shards and publish the predictions.
@@ -69,6 +71,7 @@ def score(
       quiet: show no progress.
       resume: keep what an unfinished run of this output has done, and its checkpoint.
       limit_shards, limit_rows: a trial run of the first shards, and of the first rows of each; its manifest says so.
+      workers: processes of this machine that score, in place of the job's `runner.processes_per_machine`.
       beam_arguments: options for Beam, such as `--runner`.
 
     Returns:
@@ -78,30 +81,32 @@ def score(
       ScoringError: with the exit code of the command; nothing was published then, and an earlier output is untouched.
     """
     options = pipeline_options(beam_arguments)
+    asked = processes_asked(options, job.runner.processes_per_machine, workers)
+    if is_in_process(options):
+        machine.share_cores(1 if asked == "auto" else asked)  # this process is going to be one of them
     output = job.output.path
-    check_output_outside_input(job.input.pattern, output)
+    if nothing_to_do := skip_if_complete(job, run_date):
+        return nothing_to_do
     run_id = uuid.uuid4().hex
     report = Report(job.name, output, run_date=run_date)
-    if not (is_locked(output) or is_begun(output)) and existing_output(output, job.output.if_exists) == "skip":
-        return _skipped(report, job)
     limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
     try:
         with _holding(output, run_id, options, quiet) as lease:
             remove_failed(output)
             finished = roll_forward(lease)
-            if finished is not None and finished.manifest["job"] == job.settings():
+            if finished is not None and _without_runner(finished.manifest["job"]) == _without_runner(job.settings()):
                 report.stale = stale(job)
                 if not report.stale or job.output.if_exists != "overwrite":
                     report.warnings.append("an earlier run of this job had ended while it published; that was finished")
                     return _done(report, job, finished.manifest)
             if existing_output(output, job.output.if_exists) == "skip":
-                return _skipped(report, job)
+                return skipped(report, job)
             open_folder(lease)
             break_locks(temporary(output, STAGING))
-            _score(job, lease, report, options, quiet, resume, limited)
+            _score(job, lease, report, options, asked, quiet, resume, limited)
     except OutputError:
         if job.output.if_exists == "skip" and published_run(output) is not None:
-            return _skipped(report, job)  # a run that is alive is about to replace it
+            return skipped(report, job)  # a run that is alive is about to replace it
         raise
     return report
 
@@ -109,10 +114,11 @@ def score(
 @contextmanager
 def _holding(output: str, run_id: str, options: PipelineOptions, quiet: bool) -> Iterator[Lease]:
     """Hold the lock of the output; word of how the run failed is left beside the output."""
-    in_process = options.view_as(StandardOptions).runner == IN_PROCESS
     progress.reset()
     try:
-        lease = acquire(output, run_id, in_process, lambda message: None if quiet else print(message, file=sys.stderr))
+        lease = acquire(
+            output, run_id, is_in_process(options), lambda message: None if quiet else print(message, file=sys.stderr)
+        )
     except OSError as error:
         raise unforeseen(error, output) from error
     try:
@@ -160,6 +166,7 @@ def _score(
     lease: Lease,
     report: Report,
     options: PipelineOptions,
+    asked: Asked,
     quiet: bool,
     resume: bool,
     limited: Mapping[str, int | None] | None,
@@ -173,16 +180,22 @@ def _score(
         shards = matched[: limited["shards"]] if limited else matched
         prepared = prepare(job, shards, staging_folder(job), unfinished.staged if unfinished else None)
     try:
+        rows = limited["rows"] if limited else None
+        key = prepared.spec.key if rows is None else f"{prepared.spec.key}, the first {rows} rows"
+        parts = plan_parts(shards, prepared.spec.job, prepared.spec.columns, key, rows, unfinished)
+        with _launching(lease, unfinished):
+            spec = replace(prepared.spec, processes=_processes(asked, prepared, len(parts), options))
         report.seconds["launch"] = time.monotonic() - launched
+        report.of_launch(prepared.stopwatch)
         warnings = (*prepared.warnings, *missing_numbers(matched))
-        plan = _plan(job, lease.run_id, report, shards, prepared, warnings, limited)
+        plan = _plan(job, lease.run_id, report, parts, prepared, spec.processes, warnings, limited)
         write_plan(lease.output, plan)
         started = time.monotonic()
         limits = Limits(job.errors.max_bad_rows, job.errors.max_broken_shards, job.errors.rejected_path)
-        rows = limited["rows"] if limited else None
-        with progress.shown(len(shards), quiet):
-            report.warnings += _run(Run(lease, prepared.spec, prepared.schema, limits, rows), options)
+        with progress.shown(len(parts), quiet):
+            report.warnings += _run(Run(lease, spec, prepared.schema, limits, rows), options)
         report.seconds["run"] = time.monotonic() - started
+        report.of_first_prediction(progress.current.first if spec.processes == 1 else None)
     finally:
         close_scorers()
     manifest = read_manifest(lease.output)
@@ -191,6 +204,7 @@ def _score(
     if unfinished is not None:
         report.not_kept = not_kept(unfinished, plan, manifest["resumed_parts"])
     _done(report, job, manifest)
+    report.memory = {**report.memory, "launcher_peak_bytes": memory.peak()}
 
 
 @contextmanager
@@ -224,19 +238,18 @@ def _plan(
     job: Job,
     run_id: str,
     report: Report,
-    shards: Sequence[Shard],
+    parts: tuple[Part, ...],
     prepared: Prepared,
+    processes: int,
     warnings: tuple[str, ...],
     limited: Mapping[str, int | None] | None,
 ) -> Plan:
-    rows = limited["rows"] if limited else None
-    key = prepared.spec.key if rows is None else f"{prepared.spec.key}, the first {rows} rows"
     return Plan(
         run_id=run_id,
         run_date=report.run_date,
         name=job.name,
         started=utc_now(),
-        parts=tuple(Part(index, part_key(shard, key), shard) for index, shard in enumerate(shards)),
+        parts=parts,
         record_format=prepared.spec.record_format,
         schema=prepared.schema,
         features=tuple(prepared.spec.columns.features),
@@ -249,10 +262,38 @@ def _plan(
         settings=prepared.settings,
         code=prepared.code,
         staged=prepared.staged,
-        timings={"launch_seconds": round(report.seconds["launch"], 3)},
+        timings={f"{phase}_seconds": round(seconds, 3) for phase, seconds in report.seconds.items()},
+        memory={
+            "processes_per_machine": processes,
+            "variable_bytes": prepared.scorer.model.variable_bytes,
+            "launcher_peak_bytes": memory.peak(),
+        },
         warnings=warnings,
         limited=limited,
     )
+
+
+def _processes(asked: Asked, prepared: Prepared, parts: int, options: PipelineOptions) -> int:
+    """How many processes are to score: as this machine holds them, where it is this one, and no more than there are parts.
+
+    Raises:
+      ModelError: so many do not fit, by what this process takes that has built one model.
+    """
+    if not is_in_process(options):
+        assert asked != "auto"  # refused for other runners
+        return asked
+    now, variables, here = memory.usage(), prepared.scorer.model.variable_bytes, machine.memory()
+    need = memory.Need(max(0, now.private - variables), variables, now.shared)
+    if asked == "auto":
+        return min(need.as_many_as_fit(here, machine.cores()), max(1, parts))
+    processes = min(asked, max(1, parts))
+    need.check(processes, here)
+    return processes
+
+
+def _without_runner(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a job that decide what its output holds."""
+    return {section: value for section, value in settings.items() if section != "runner"}
 
 
 def _with_files(prepared: Prepared) -> Mapping[str, Any] | None:
@@ -268,16 +309,9 @@ def _done(report: Report, job: Job, manifest: Mapping[str, Any]) -> Report:
     return report
 
 
-def _skipped(report: Report, job: Job) -> Report:
-    report.status = "skipped"
-    report.stale = stale(job)
-    remove_failed(job.output.path)
-    return report
-
-
 def _how_far(lease: Lease) -> str:
     if published_run(lease.output) == lease.run_id:
         return "the output was published before that"
     done = progress.current.parts
-    kept = f"{done} {'shard is' if done == 1 else 'shards are'} done and kept for the next run; " if done else ""
+    kept = f"{done} {'part is' if done == 1 else 'parts are'} done and kept for the next run; " if done else ""
     return f"{kept}nothing was published"

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.worker import sdk_worker
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, ScoringError
+from pipeline.failure import verdict
 from pipeline.graph import Run, build
+from pipeline.lease import Lease
+from pipeline.machine import cores
+from pipeline.processes import WorkerProcesses
+
+Asked = int | Literal["auto"]
+"""How many processes of a machine hold a copy of the model: a number, 0 for one a core, or as many as fit."""
 
 IN_PROCESS = "FnApiRunner"
 """Beam's DirectRunner downloads Prism first where it can, and changes the engine with the shape of the pipeline."""
+
+ONE_A_MACHINE = "no_use_multiple_sdk_containers"
+"""The experiment by which Dataflow starts one process on a machine in place of one a core."""
 
 SECRETS = {
     "s3_access_key_id": "AWS_ACCESS_KEY_ID",
@@ -55,9 +78,104 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def is_in_process(options: PipelineOptions) -> bool:
+    """Whether the pipeline runs on this machine, under this process."""
+    return options.view_as(StandardOptions).runner == IN_PROCESS
+
+
+def processes_asked(options: PipelineOptions, in_job: Asked | None, workers: Asked | None) -> Asked:
+    """How many processes of a machine are to hold a copy of the model; `options` tell a cluster's runner of it from now on.
+
+    Args:
+      options: Beam's; those that say it themselves go before the job file.
+      in_job: `runner.processes_per_machine`.
+      workers: the option `--workers`, which goes before both.
+
+    Raises:
+      JobError: the runner cannot be told so, or is told two things.
+    """
+    runner = (options.view_as(StandardOptions).runner or "").rpartition(".")[2]
+    given = {flag.partition("=")[0].removeprefix("--") for flag in options._flags or ()}
+    if runner == IN_PROCESS:
+        direct = options.view_as(DirectOptions)
+        if given.isdisjoint(("direct_num_workers", "direct_running_mode")):
+            return workers or in_job or 1
+        if workers is not None:
+            raise JobError(
+                "command line: --workers says what --direct_num_workers and --direct_running_mode say; keep one"
+            )
+        return (direct.direct_num_workers or cores()) if direct.direct_running_mode == "multi_processing" else 1
+    if workers is not None:
+        raise JobError(f"command line: --workers is for this machine; for {runner} set runner.processes_per_machine")
+    key = "runner.processes_per_machine"
+    if in_job == "auto":
+        raise JobError(f"{key}: auto goes by the memory of this machine, and {runner} has others; write a number")
+    if runner == "DataflowRunner":
+        debug = options.view_as(DebugOptions)
+        if in_job is not None and in_job > 1:
+            raise JobError(
+                f"{key}: Dataflow runs one process a core, or 1 a machine, and not {in_job}: leave it out and choose a "
+                "machine with as many cores, or write 1"
+            )
+        if in_job == 1:
+            debug.add_experiment(ONE_A_MACHINE)
+        return 1 if debug.lookup_experiment(ONE_A_MACHINE) else 0
+    if runner in ("FlinkRunner", "SparkRunner", "PortableRunner"):
+        portable = options.view_as(PortableOptions)
+        if in_job is not None and "sdk_worker_parallelism" not in given:
+            portable.sdk_worker_parallelism = in_job
+        number = str(portable.sdk_worker_parallelism)  # Beam takes any text
+        if not number.isdecimal():
+            raise JobError(f"command line: --sdk_worker_parallelism: expected a whole number, got {number!r}")
+        return int(number)
+    if in_job is not None and in_job > 1:
+        raise JobError(f"{key}: {runner} runs one process a machine, and not {in_job}; leave it out")
+    return 1
+
+
 def run_pipeline(run: Run, options: PipelineOptions) -> None:
-    """Build the pipeline, run it, and wait until it is done. Errors of the stages are raised as the runner raises them."""
-    p = beam.Pipeline(options=options)
+    """Build the pipeline, run it, and wait until it is done. Errors of the stages are raised as the runner raises them.
+
+    In process, `run.spec.processes` of them score: this one, and others started by it where it is more than 1.
+    """
+    if not is_in_process(options):
+        _run(beam.Pipeline(options=options), run)
+        return
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode == "multi_processing":
+        direct.direct_running_mode, direct.direct_num_workers = "in_memory", 1
+    with _without_traces():
+        if run.spec.processes == 1:
+            _run(beam.Pipeline(options=options), run)
+            return
+        direct.direct_num_workers = run.spec.processes
+        with WorkerProcesses(options, partial(_tell, run.lease)) as processes:
+            _run(beam.Pipeline(FnApiRunner(processes.environment), options), run)
+
+
+@contextmanager
+def _without_traces() -> Iterator[None]:
+    """Keep Beam's worker from printing the trace of what a stage raised, which may hold values of rows.
+
+    It writes to stderr whatever the level of its log is; the runner gets the trace as well.
+    """
+    if os.environ.get("ESTIMATOR_SCORE_TRACEBACK"):
+        yield
+        return
+    vars(sdk_worker)["print"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        vars(sdk_worker).pop("print", None)  # another run of this process may have been faster
+
+
+def _tell(lease: Lease, lost: ScoringError) -> None:
+    """Leave the verdict that a worker is lost, by which the others stop and the launcher knows what happened."""
+    with suppress(ScoringError), verdict(lease, "predict"):
+        raise lost
+
+
+def _run(p: beam.Pipeline, run: Run) -> None:
     build(p, run)
     _interruptibly(lambda: p.run().wait_until_finish())
 

@@ -6,17 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline import machine
 from pipeline.artifacts import Copies, Places, local_assets
 from pipeline.checkpoint import Checkpoint
 from pipeline.code import add_user_code, resolve, source_files
 from pipeline.estimator import load_estimator
 from pipeline.features import FeatureSpec
 from pipeline.graph_input import ColumnInput, RecordInput
+from pipeline.memory import Need, usage
 from pipeline.model import build_model
 from pipeline.outputs import check_names, output_columns
 from pipeline.predict import RowScorer
@@ -35,6 +37,7 @@ class ScoringSpec:
     record_format: tfrecord (the graph parses the record), or a format whose rows arrive as columns.
     columns: what is taken out of a record, pass-through types known.
     checkpoint: as production has it. copies: of it and of what else was staged; workers read these.
+    processes: that hold a copy of the model on one machine; 0: one a core. No score depends on it.
     """
 
     key: str
@@ -43,6 +46,7 @@ class ScoringSpec:
     columns: Columns
     checkpoint: Checkpoint
     copies: Copies = field(default_factory=Copies)
+    processes: int = 1
 
 
 _open: dict[str, RowScorer] = {}
@@ -59,6 +63,7 @@ def open_scorer(spec: ScoringSpec, on_load: Callable[[float], None] = lambda sec
     with _opening:
         if spec.key not in _open:
             start = time.monotonic()
+            machine.share_cores(spec.processes)
             add_user_code(spec.job.code)
             places = fetched_places(spec)
             with places.named_as_in_job():
@@ -118,11 +123,18 @@ def build_scorer(
         job.model.features,
         job.model.allow_unused,
         local_assets,
+        partial(_check_memory, spec.processes),
     )
     outputs = output_columns(model.predictions, job.output.predictions, output_types(job))
     own = ["_shard", "_row"] if job.output.row_ids else []
     check_names([*spec.columns.passthrough, *(column.name for column in outputs), *own])
     return RowScorer(model, spec.columns, outputs, job.model.row_wise, job.errors.non_finite, job.errors.keep_record)
+
+
+def _check_memory(processes: int, variable_bytes: int) -> None:
+    """Refuse a model that this machine cannot hold so many copies of, by what this process takes without it."""
+    now = usage()
+    Need(now.private, variable_bytes, now.shared).check(processes or machine.cores(), machine.memory())
 
 
 def output_types(job: Job) -> dict[str, pa.DataType]:

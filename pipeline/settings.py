@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _WHICH_MODEL = ("model_dir", "checkpoint", "record", "require_record", "staging")
 """Keys of `model` that no score depends on once the checkpoint is resolved."""
+_WHICH_SHARDS = ("pattern", "ignore", "split_bytes")
+"""Keys of `input` that choose what is read and cut it into parts: each part has a digest of its own shards."""
 _VERSIONS = ("tensorflow", "tensorflow-estimator", "estimator-score")
 """Packages of which another version may give other scores."""
 
@@ -43,7 +45,7 @@ def settings_components(
         "versions": {name: versions.get(name) for name in _VERSIONS},
         "columns": repr(spec.columns),
         "model": {key: value for key, value in settings["model"].items() if key not in _WHICH_MODEL},
-        "input": {key: value for key, value in settings["input"].items() if key not in ("pattern", "ignore")},
+        "input": {key: value for key, value in settings["input"].items() if key not in _WHICH_SHARDS},
         "output": {key: settings["output"].get(key) for key in ("passthrough", "predictions", "types", "row_ids")},
         "batch": settings["batch"],
         "errors": {key: settings["errors"].get(key) for key in ("non_finite", "keep_record")},

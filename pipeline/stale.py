@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline import checkpoint as checkpoints
 from pipeline import files
 from pipeline.artifacts import transform_digests
 from pipeline.errors import ScoringError
 from pipeline.job import Job
-from pipeline.launch import resolve_checkpoint
 from pipeline.manifest import file_time, read_manifest
 from pipeline.plan import match_shards
 from pipeline.staging import file_digest
 
 _NAMED_AT_MOST = 5
-_WITHOUT_MEANING = {"output": ("path", "if_exists")}
-"""Keys of the job that say nothing of what is in an output."""
+_WITHOUT_MEANING = {
+    "input": ("split_bytes",),
+    "output": ("path", "if_exists", "rows_per_file"),
+    "runner": ("processes_per_machine",),
+}
+"""Keys of the job that say nothing of the rows in an output."""
 
 
 def stale(job: Job) -> list[str]:
@@ -39,6 +43,8 @@ def stale(job: Job) -> list[str]:
 def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for section in dict.fromkeys([*now, *then]):
         before, after = then.get(section), now.get(section)
+        if section in _WITHOUT_MEANING:
+            before, after = before or {}, after or {}
         if isinstance(before, dict) and isinstance(after, dict):
             for key in dict.fromkeys([*after, *before]):
                 if before.get(key) != after.get(key) and key not in _WITHOUT_MEANING.get(section, ()):
@@ -70,10 +76,8 @@ def _named(what: str, paths: list[str]) -> Iterator[str]:
 def _checkpoint(then: Mapping[str, Any], job: Job) -> Iterator[str]:
     if job.model.model_dir is None:
         return  # only the user's builder knows, and it is not called for this
-    import pipeline.tf_estimator  # noqa: F401  imports TensorFlow without its start-up lines
-
     try:
-        now = resolve_checkpoint(job, job.model.model_dir)
+        now = checkpoints.of_job(job, job.model.model_dir)
     except (ScoringError, OSError) as error:
         yield f"checkpoint: {error}"
         return

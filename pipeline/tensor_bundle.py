@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.errors import ModelError
+from pipeline.protos import DTYPES, message_class
 
 _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
@@ -72,14 +73,14 @@ def parse_index(data: bytes, name: str) -> Bundle:
       ModelError: the file is damaged, or cut short, or in a form that TensorFlow does not write.
     """
     from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import tensor_bundle_pb2
 
+    header_class, entry_class = message_class("BundleHeaderProto"), message_class("BundleEntryProto")
     try:
         pairs = list(_table_pairs(data))
         if not pairs or pairs[0][0]:
             raise _DamageError("it has no header")
-        header = tensor_bundle_pb2.BundleHeaderProto.FromString(pairs[0][1])
-        protos = [(key, tensor_bundle_pb2.BundleEntryProto.FromString(value)) for key, value in pairs[1:]]
+        header = header_class.FromString(pairs[0][1])
+        protos = [(key, entry_class.FromString(value)) for key, value in pairs[1:]]
         shard_bytes = [0] * header.num_shards
         for _, proto in protos:
             if not 0 <= proto.shard_id < header.num_shards:
@@ -126,10 +127,8 @@ class _DamageError(Exception):
 
 
 def _entry(proto: Any) -> Entry:
-    import tensorflow as tf
-
     return Entry(
-        dtype=tf.as_dtype(proto.dtype).name,
+        dtype=DTYPES.get(proto.dtype, f"dtype {proto.dtype}"),
         shape=tuple(dimension.size for dimension in proto.shape.dim),
         shard=proto.shard_id,
         offset=proto.offset,
@@ -139,13 +138,8 @@ def _entry(proto: Any) -> Entry:
 
 
 def _extent(key: bytes, proto: Any) -> Extent:
-    import tensorflow as tf
-
-    texts = (
-        math.prod(dimension.size for dimension in proto.shape.dim)
-        if proto.dtype == tf.string.as_datatype_enum
-        else None
-    )
+    is_text = DTYPES.get(proto.dtype) == "string"
+    texts = math.prod(dimension.size for dimension in proto.shape.dim) if is_text else None
     # The key of a part: a zero byte, then the name, which ends with the next one.
     name = key.strip(b"\0").split(b"\0")[0].decode(errors="replace")
     return Extent(name, proto.shard_id, proto.offset, proto.size, proto.crc32c, texts)

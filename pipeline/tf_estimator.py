@@ -23,6 +23,7 @@ import sys
 import types
 import warnings
 
+from pipeline.garbage import importing
 from pipeline.quiet import without_start_up_lines
 
 KNOWN_VERSIONS = ("2.15", "2.21")
@@ -55,7 +56,7 @@ def install() -> None:
     if own_setting:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"  # from 2.16 on it is read when TensorFlow is imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when the C++ library is loaded
-    with without_start_up_lines():
+    with without_start_up_lines(), importing():
         import tensorflow as tf
 
     minor = ".".join(tf.__version__.split(".")[:2])
@@ -75,8 +76,9 @@ def install() -> None:
     for name, classes in _ABSENT_MODULES.items():
         _add_module(name, classes)
     try:
-        from tensorflow_estimator._api.v1 import estimator as estimator_v1
-        from tensorflow_estimator._api.v2 import estimator as estimator_v2
+        with importing():
+            from tensorflow_estimator._api.v1 import estimator as estimator_v1
+            from tensorflow_estimator._api.v2 import estimator as estimator_v2
     except ModuleNotFoundError as error:
         raise ImportError(
             f"{error.name} is missing: pip install 'tensorflow-estimator==2.15.0' 'tf-keras=={minor}.*'"

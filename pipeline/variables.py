@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.optimizer_names import is_optimizer_state, is_slot
-from pipeline.tensor_bundle import Bundle
+from pipeline.tensor_bundle import Bundle, Entry
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,11 +26,15 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class Report:
-    """Names in the checkpoint: `read` by a prediction; `exempt`, which none needs to read; `allowed` by the job."""
+    """Names in the checkpoint: `read` by a prediction; `exempt`, which none needs to read; `allowed` by the job.
+
+    restored_bytes: what the variables take that the saver restores, read or not; of strings, what is stored of them.
+    """
 
     read: tuple[str, ...]
     exempt: tuple[str, ...]
     allowed: tuple[str, ...]
+    restored_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def check_variables(
     if problems:
         raise ModelError("\n".join(["the checkpoint is not of this graph:", *problems]))
     read_names = tuple(sorted({item.key for item in read}))
-    return Report(read_names, tuple(exempt), tuple(allowed))
+    restored_bytes = sum(_bytes(bundle.entries[key]) for key in {item.key for item in restored})
+    return Report(read_names, tuple(exempt), tuple(allowed), restored_bytes)
 
 
 def _restored(graph: tf.Graph, saver: tf.compat.v1.train.Saver) -> list[_Restored]:
@@ -143,6 +148,12 @@ def _shape(operation: tf.Operation) -> tuple[int, ...] | None:
         return None
     shape = tf.TensorShape(operation.get_attr("shape"))
     return tuple(shape) if shape.is_fully_defined() else None
+
+
+def _bytes(entry: Entry) -> int:
+    import tensorflow as tf
+
+    return entry.size if entry.dtype == "string" else math.prod(entry.shape) * tf.as_dtype(entry.dtype).size
 
 
 def _resource(operation: tf.Operation) -> str:

@@ -10,94 +10,26 @@ Attempts at one part never touch each other's files; a part is done when its res
 from __future__ import annotations
 
 import hashlib
-import json
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import files
+from pipeline import files, memory
 from pipeline.errors import CountError
 from pipeline.plan import temporary
-from pipeline.rows import REJECTED_SCHEMA, Part, PartBatch, Rejected, Shard, ShardEnd, rejected_table
+from pipeline.results import RESULT, PartResult, ShardResult, WrittenFile
+from pipeline.rows import REJECTED_SCHEMA, Part, PartBatch, Rejected, ShardEnd, rejected_table
 
-RESULT = "result.json"
 ROW_GROUP_ROWS = 64 * 1024
 ROW_GROUP_BYTES = 64 << 20
 REJECTED_GROUP_ROWS = 16 * 1024
 REJECTED_GROUP_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """A closed Parquet file beside its part's result. `rows`: as its footer says; `sha256`: of its bytes."""
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class PartResult:
-    """What became of one part.
-
-    index: the part's number in the plan of the run that wrote it; a later run may number it differently.
-    read: rows framed in the shard. state, reason: how reading the shard ended, see `ShardEnd`.
-    present: feature -> number of rows that had a value for it.
-    halved: batches that were too large for the memory and were scored in two halves.
-    """
-
-    index: int
-    key: str
-    run_id: str
-    shard: Shard
-    file: WrittenFile
-    rejected_file: WrittenFile | None
-    read: int
-    state: str = "done"
-    reason: str = ""
-    present: dict[str, int] = field(default_factory=dict)
-    halved: int = 0
-
-    @property
-    def scored(self) -> int:
-        return self.file.rows
-
-    @property
-    def rejected(self) -> int:
-        return self.rejected_file.rows if self.rejected_file else 0
-
-    @property
-    def rows_lost(self) -> int | None:
-        """Rows behind the break of a broken shard: None, nobody knows how many."""
-        return 0 if self.state == "done" else None
-
-    @property
-    def written(self) -> list[WrittenFile]:
-        """The files of the part, one or two."""
-        return [self.file, self.rejected_file] if self.rejected_file else [self.file]
-
-    def to_json(self) -> str:
-        """The result as JSON text."""
-        return json.dumps(asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> PartResult:
-        """The result that `to_json` wrote."""
-        plain = json.loads(text)
-        rejected = plain["rejected_file"]
-        return cls(
-            **plain
-            | {
-                "shard": Shard(**plain["shard"]),
-                "file": WrittenFile(**plain["file"]),
-                "rejected_file": WrittenFile(**rejected) if rejected else None,
-            }
-        )
 
 
 class PartWriter:
@@ -109,7 +41,7 @@ class PartWriter:
     Args:
       output: the output folder, the one with `_temporary/`.
       schema: of the rows, `_shard` and `_row` included where the job wants them.
-      record_format: of the shard, noted with each rejected row.
+      record_format: of the shards, noted with each rejected row.
       attempt: a name that no other attempt at this part has.
       run_id: of the run that does the work.
     """
@@ -129,6 +61,7 @@ class PartWriter:
         self._rows_held = self._bytes_held = 0
         self._rejected: list[Rejected] = []
         self._rejected_bytes_held = 0
+        self._rejected_rows: list[int] = []
         self._file: _ParquetFile | None = None
         self._rejected_file: _ParquetFile | None = None
 
@@ -164,11 +97,11 @@ class PartWriter:
 
     @property
     def _place(self) -> str:
-        return f"part {self._part.index} ({self._part.shard.path})"
+        return f"part {self._part.index} ({self._part.name})"
 
     def _check_order(self, batch: PartBatch) -> None:
         if batch.part != self._part:
-            raise CountError(f"{self._place}: got a batch of part {batch.part.index} ({batch.part.shard.path})")
+            raise CountError(f"{self._place}: got a batch of part {batch.part.index} ({batch.part.name})")
         if self._ended:
             files.delete([temporary(self._output, self._part.key, RESULT)])  # it stands for a part that was not whole
             raise CountError(f"{self._place}: batch {batch.sequence} came after the end of the part")
@@ -185,6 +118,7 @@ class PartWriter:
         if self._rows_held >= ROW_GROUP_ROWS or self._bytes_held >= ROW_GROUP_BYTES:
             self._flush_rows()
         self._rejected.extend(batch.rejected)
+        self._rejected_rows.extend(row.row for row in batch.rejected)
         self._rejected_bytes_held += sum(len(row.reason) + len(row.record or b"") for row in batch.rejected)
         if len(self._rejected) >= REJECTED_GROUP_ROWS or self._rejected_bytes_held >= REJECTED_GROUP_BYTES:
             self._flush_rejected()
@@ -200,27 +134,27 @@ class PartWriter:
             self._rejected_file = self._rejected_file or self._open(
                 f"{self._attempt}.rejected.parquet", REJECTED_SCHEMA
             )
-            self._rejected_file.write(rejected_table(self._part.shard.path, self._record_format, self._rejected))
+            path = self._part.pieces[0].shard.path
+            self._rejected_file.write(rejected_table(path, self._record_format, self._rejected))
             self._rejected, self._rejected_bytes_held = [], 0
         return self._rejected_file
 
     def _open(self, name: str, schema: pa.Schema) -> _ParquetFile:
         return _ParquetFile(temporary(self._output, self._part.key, name), schema)
 
-    def _finish(self, end: ShardEnd) -> PartResult:
+    def _finish(self, ends: Sequence[ShardEnd]) -> PartResult:
         file, rejected_file = self._flush_rows(), self._flush_rejected()
         result = PartResult(
             index=self._part.index,
             key=self._part.key,
             run_id=self._run_id,
-            shard=self._part.shard,
+            pieces=self._pieces(ends),
             file=file.finish(),
             rejected_file=rejected_file.finish() if rejected_file else None,
-            read=end.read,
-            state=end.state,
-            reason=end.reason,
             present=dict(self._present),
             halved=self._halved,
+            process=memory.PROCESS,
+            peak_bytes=memory.peak(),
         )
         if result.read != result.scored + result.rejected:
             raise CountError(
@@ -230,25 +164,20 @@ class PartWriter:
         self._ended = True
         return result
 
-
-def read_result(output: str, part: Part) -> PartResult | None:
-    """The result of a part whose files are all there, in whatever state its shard was; None if there is none."""
-    path = temporary(output, part.key, RESULT)
-    if not files.exists(path):
-        return None
-    result = PartResult.from_json(files.read_bytes(path).decode())
-    whole = all(_has_size(temporary(output, part.key, file.name), file.bytes) for file in result.written)
-    return result if whole else None
-
-
-def find_result(output: str, part: Part) -> PartResult | None:
-    """The result of a part that need not be scored again: its shard was read to the end."""
-    result = read_result(output, part)
-    return result if result and result.state == "done" else None
-
-
-def _has_size(path: str, size: int) -> bool:
-    return files.exists(path) and files.size(path) == size
+    def _pieces(self, ends: Sequence[ShardEnd]) -> tuple[ShardResult, ...]:
+        """What became of each piece; rejected rows are told by their numbers, which count on from piece to piece."""
+        pieces = self._part.pieces
+        if len(ends) != len(pieces):
+            raise CountError(f"{self._place}: {len(ends)} of {len(pieces)} pieces came to their end")
+        if len(pieces) == 1:
+            rejected = Counter({0: len(self._rejected_rows)})
+        else:
+            behind = list(accumulate(end.read for end in ends))
+            rejected = Counter(bisect_right(behind, row) for row in self._rejected_rows)
+        return tuple(
+            ShardResult(piece.shard, end.read, rejected[number], end.state, end.reason)
+            for number, (piece, end) in enumerate(zip(pieces, ends, strict=True))
+        )
 
 
 class _ParquetFile:

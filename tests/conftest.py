@@ -127,6 +127,19 @@ def recorded(trained_elsewhere: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Takes back what a run of several processes says to libraries of this one."""
+    import pyarrow as pa
+
+    count = pa.cpu_count()
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "")  # so that it is put back whether it was there or not
+        monkeypatch.delenv(variable)
+    yield
+    pa.set_cpu_count(count)
+
+
+@pytest.fixture
 def check(capsys: pytest.CaptureFixture[str]) -> Check:
     """Runs the command `check`."""
     from record_job import Check

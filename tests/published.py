@@ -13,7 +13,7 @@ from pipeline.commit import abandon, open_folder, roll_forward
 from pipeline.lease import Lease, acquire
 from pipeline.plan import Plan, part_key, write_plan
 from pipeline.publish import Limits, publish
-from pipeline.rows import Part, PartBatch, Rejected, Shard, ShardEnd
+from pipeline.rows import Part, PartBatch, Piece, Rejected, Shard, ShardEnd
 from pipeline.write import PartWriter
 
 SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field("_shard", pa.string()), pa.field("_row", pa.int64())])
@@ -21,7 +21,7 @@ SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field("_shard", pa.strin
 
 def new_plan(run_id: str, shards: int, **more: Any) -> Plan:
     paths = [Shard(f"in/{index}.csv", 10 * index, 86400.5) for index in range(shards)]
-    parts = tuple(Part(index, part_key(shard, run_id), shard) for index, shard in enumerate(paths))
+    parts = tuple(Part.of_shard(index, part_key([Piece(shard)], run_id), shard) for index, shard in enumerate(paths))
     return Plan(run_id, "2026-11-22", "digits", "2026-11-22T03:00:00.000Z", parts, "csv", SCHEMA, **more)
 
 
@@ -38,14 +38,14 @@ def write_part(
     rows = pa.record_batch(
         [
             pa.array([row / 2 for row in range(scored)], pa.float32()),
-            pa.array([part.shard.path] * scored, pa.string()),
+            pa.array([part.name] * scored, pa.string()),
             pa.array(range(scored), pa.int64()),
         ],
         schema=SCHEMA,
     )
     bad = tuple(Rejected(scored + row, "read", "x: missing", b"record") for row in range(rejected))
     end = ShardEnd(scored + rejected, state, "" if state == "done" else "the gzip stream ends early")
-    batch = PartBatch(part, 0, rows, bad, end, present or {})
+    batch = PartBatch(part, 0, rows, bad, (end,), present or {})
     PartWriter(output, part, SCHEMA, "csv", "a1", plan.run_id).write(batch)
 
 

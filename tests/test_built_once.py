@@ -62,8 +62,13 @@ def test_in_one_process(options: tuple[str, ...], calls: Path) -> None:
     assert calls_by_process(calls, *options) == {os.getpid(): FUNCTIONS}
 
 
-def test_in_processes(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS.parent))  # the runner starts its workers with bare `python -m`
-    called = calls_by_process(calls, "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+@pytest.mark.parametrize(
+    "options",
+    [("--workers", "3"), ("--direct_running_mode=multi_processing", "--direct_num_workers=3")],
+    ids=["ours", "beam's"],
+)
+@pytest.mark.usefixtures("threads_as_before")
+def test_in_processes(options: tuple[str, ...], calls: Path) -> None:
+    called = calls_by_process(calls, *options)
     assert called.pop(os.getpid()) == FUNCTIONS
     assert list(called.values()) == [FUNCTIONS, FUNCTIONS]

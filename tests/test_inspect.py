@@ -75,7 +75,9 @@ def new_plan(run_id: str = "run1", shards: int = 2) -> Plan:
         run_date="2026-11-22",
         name="taxi",
         started="2026-11-22T03:00:00.000Z",
-        parts=tuple(Part(index, f"key{run_id}{index}", Shard(f"in/{index}.csv", 100, 1.5)) for index in range(shards)),
+        parts=tuple(
+            Part.of_shard(index, f"key{run_id}{index}", Shard(f"in/{index}.csv", 100, 1.5)) for index in range(shards)
+        ),
         record_format="csv",
         schema=schema,
         features=("miles",),
@@ -96,12 +98,12 @@ def publish_output(folder: Path, *, rejected: int = 0, broken: bool = False) -> 
     output, plan = str(folder / "output"), new_plan()
     write_plan(output, plan)
     for part in plan.parts:
-        columns = [pa.array([SECRET] * 3), pa.array([part.shard.path] * 3), pa.array(range(3), pa.int64())]
+        columns = [pa.array([SECRET] * 3), pa.array([part.name] * 3), pa.array(range(3), pa.int64())]
         rows = pa.record_batch(columns, schema=plan.schema)
         bad = tuple(Rejected(3 + row, "read", "miles: missing", b"") for row in range(rejected)) if part.index else ()
         state = "tail_lost" if broken and part.index else "done"
         end = ShardEnd(3 + len(bad), state, "the gzip stream is cut off" if broken else "")
-        batch = PartBatch(part, 0, rows, bad, end, {"miles": 2})
+        batch = PartBatch(part, 0, rows, bad, (end,), {"miles": 2})
         PartWriter(output, part, plan.schema, "csv", "a1", plan.run_id).write(batch)
     publish_plan(output, plan, Limits(max_bad_rows=10, max_broken_shards=1))
     return Path(output)

@@ -279,6 +279,7 @@ def test_defaults(folder):
         "rename": {},
         "csv": {"header": True, "columns": [], "delimiter": ",", "nulls": [""]},
         "ignore": ["_*", ".*"],
+        "split_bytes": None,
     }
     assert job.model.model_dump() == {
         "estimator": None,
@@ -296,7 +297,7 @@ def test_defaults(folder):
     assert (job.batch.rows, job.batch.bytes) == (4096, 67108864)
     assert job.output.path == f"{folder}/out"
     assert (job.output.passthrough, job.output.predictions, job.output.types) == ({}, None, {})
-    assert (job.output.row_ids, job.output.if_exists) == (True, "fail")
+    assert (job.output.row_ids, job.output.rows_per_file, job.output.if_exists) == (True, None, "fail")
     assert job.errors.model_dump() == {
         "max_bad_rows": 0,
         "max_broken_shards": 0,

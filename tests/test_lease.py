@@ -67,6 +67,33 @@ def test_a_lock_that_is_touched_while_it_is_read(output: str, monkeypatch: pytes
             taken.check()
 
 
+def keepers(taken: lease.Lease) -> int:
+    return sum(getattr(thread, "_lease", None) == taken for thread in threading.enumerate())
+
+
+def test_one_thread_keeps_a_lease_for_all_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there for parts that come one after another too, and ends when none has come for a while."""
+    monkeypatch.setattr(lease, "TOUCHED_EVERY", 0.2)
+    taken = acquire(str(tmp_path), "r1")
+    assert keepers(taken) == 0
+    for _ in range(3):
+        with taken.kept(), taken.kept():
+            assert keepers(taken) == 1
+        assert keepers(taken) == 1
+    touched = [Path(taken.path).stat().st_mtime_ns]
+    with taken.kept():
+        for _ in range(2):
+            time.sleep(0.5)
+            touched.append(Path(taken.path).stat().st_mtime_ns)
+            assert keepers(taken) == 1
+    assert touched[2] > touched[1] > touched[0]
+    time.sleep(0.5)
+    assert keepers(taken) == 0
+    with taken.kept():
+        taken.release()
+        assert keepers(taken) == 0
+
+
 @pytest.mark.fault("lock-of-a-dead-run")
 def test_a_run_that_gives_no_sign_of_life_is_replaced(output: str, quick: None) -> None:
     silent = acquire(output, "r1")

@@ -177,7 +177,7 @@ def test_an_output_that_becomes_read_only(
         return publish(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.stages.publish", read_only)
+        patch.setattr("pipeline.stages.output.publish", read_only)
         refused = bench.score(output=OVERWRITE)
 
     assert refused.code == 1

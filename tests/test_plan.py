@@ -25,7 +25,7 @@ from pipeline.plan import (
     utc_now,
     write_plan,
 )
-from pipeline.rows import Part, Shard
+from pipeline.rows import Part, Piece, Shard
 
 
 def source(*patterns: str, **settings: Any) -> Input:
@@ -133,22 +133,27 @@ def test_missing_numbers(shards: list[str], warnings: list[str]) -> None:
     assert missing_numbers([Shard(path, 1) for path in shards]) == warnings
 
 
+def key_of(shard: Shard, digest: str) -> str:
+    """The key of the part that is this whole shard."""
+    return part_key([Piece(shard)], digest)
+
+
 def test_part_key_rests_on_the_shard_and_the_settings() -> None:
     digest = settings_digest({"b": [1, 2], "a": {"y": None, "x": "ä"}})
     assert digest == hashlib.sha256('{"a":{"x":"ä","y":null},"b":[1,2]}'.encode()).hexdigest()
-    key = part_key(Shard("in/a", 7, 1.5), digest)
+    key = key_of(Shard("in/a", 7, 1.5), digest)
 
     assert key == hashlib.sha256(f'["in/a", 7, 1.5, "{digest}"]'.encode()).hexdigest()[:32]
     others = [Shard("in/b", 7, 1.5), Shard("in/a", 8, 1.5), Shard("in/a", 7, 1.6), Shard("in/a", 7, None)]
-    assert len({key, *(part_key(shard, digest) for shard in others), part_key(Shard("in/a", 7, 1.5), "0")}) == 6
+    assert len({key, *(key_of(shard, digest) for shard in others), key_of(Shard("in/a", 7, 1.5), "0")}) == 6
 
 
 def test_part_key_rests_on_the_etag_where_there_is_one() -> None:
-    key = part_key(Shard("s3://in/a", 7, 1.5, '"e1"'), "digest")
+    key = key_of(Shard("s3://in/a", 7, 1.5, '"e1"'), "digest")
 
-    assert part_key(Shard("s3://in/a", 7, 99.5, '"e1"'), "digest") == key  # the same bytes, copied back
-    assert part_key(Shard("s3://in/a", 7, 1.5, '"e2"'), "digest") != key
-    assert part_key(Shard("s3://in/a", 7, 1.5), "digest") != key
+    assert key_of(Shard("s3://in/a", 7, 99.5, '"e1"'), "digest") == key  # the same bytes, copied back
+    assert key_of(Shard("s3://in/a", 7, 1.5, '"e2"'), "digest") != key
+    assert key_of(Shard("s3://in/a", 7, 1.5), "digest") != key
 
 
 def test_settings_that_are_no_json_have_no_digest() -> None:
@@ -169,7 +174,10 @@ def test_a_plan_comes_back_as_it_was_frozen(tmp_path: Path) -> None:
         run_date="2026-11-22",
         name="digits",
         started=utc_now(),
-        parts=(Part(0, "k0", Shard("in/ä.csv", 7, 1234.567891)), Part(1, "k1", Shard("in/b.csv", 0))),
+        parts=(
+            Part.of_shard(0, "k0", Shard("in/ä.csv", 7, 1234.567891)),
+            Part(1, "k1", (Piece(Shard("in/b.csv", 0), (2, 5), 70), Piece(Shard("in/c.csv", 0)))),
+        ),
         record_format="csv",
         schema=schema,
         features=("x", "y"),

@@ -30,12 +30,12 @@ def test_lines_in_a_log() -> None:
     log = io.StringIO()
     with progress.shown(4, stream=log, interval=0.05):
         wait_until(lambda: log.getvalue().count("\n") >= 1)
-        assert re.fullmatch(r"0 of 4 shards, 0 rows, 0 rows/s", log.getvalue().splitlines()[0])
+        assert re.fullmatch(r"0 of 4 parts, 0 rows, 0 rows/s", log.getvalue().splitlines()[0])
         progress.current.add(rows=1234567, parts=1)
         before = log.getvalue().count("\n") + 1  # a line may be on its way
         wait_until(lambda: log.getvalue().count("\n") > before)
     lines = log.getvalue().splitlines()
-    assert re.fullmatch(r"1 of 4 shards, 1,234,567 rows, [\d,]+ rows/s, [\d,]+ s left", lines[-1])
+    assert re.fullmatch(r"1 of 4 parts, 1,234,567 rows, [\d,]+ rows/s, [\d,]+ s left", lines[-1])
 
 
 def test_rate_and_time_left() -> None:
@@ -45,7 +45,7 @@ def test_rate_and_time_left() -> None:
         progress.current.add(rows=1000, parts=1)
         wait_until(lambda: log.getvalue() != "")
         seconds = time.monotonic() - start
-    found = re.fullmatch(r"1 of 5 shards, 1,000 rows, ([\d,]+) rows/s, (\d+) s left", log.getvalue().splitlines()[0])
+    found = re.fullmatch(r"1 of 5 parts, 1,000 rows, ([\d,]+) rows/s, (\d+) s left", log.getvalue().splitlines()[0])
     assert found
     assert 1000 / seconds - 1 <= int(found[1].replace(",", "")) <= 1000 / 0.5 + 1
     assert round(4 * 0.5) <= int(found[2]) <= round(4 * seconds)
@@ -59,7 +59,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.current.add(rows=45678, parts=2)
         wait_until(lambda: "45,678 rows" in terminal.getvalue())
     plain = re.sub(r"\x1b\[[\d;?]*\w", "", terminal.getvalue())
-    assert re.search(r"scoring .* 2/3 shards, 45,678 rows, [\d,]+ rows/s", plain)
+    assert re.search(r"scoring .* 2/3 parts, 45,678 rows, [\d,]+ rows/s", plain)
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal], ids=["log", "terminal"])

@@ -21,7 +21,7 @@ from pipeline.errors import BudgetError, CountError, InputError, OutputError
 from pipeline.manifest import read_manifest
 from pipeline.plan import temporary
 from pipeline.publish import Limits, collect_results, existing_output
-from pipeline.write import find_result
+from pipeline.results import find_result
 
 
 @pytest.fixture(params=KINDS)
@@ -62,6 +62,7 @@ def test_manifest(output: str) -> None:
         settings={"checkpoint": "c"},
         code={"m.py": "s"},
         timings={"launch_seconds": 1.5},
+        memory={"processes_per_machine": 1, "variable_bytes": 7, "launcher_peak_bytes": 8},
         warnings=("noticed at launch",),
     )
     write_part(output, replace(plan, run_id="r0"), 0, scored=1500, rejected=1, present={"x": 1501})
@@ -74,6 +75,8 @@ def test_manifest(output: str) -> None:
         data = files.read_bytes(files.join(output, name))
         digests[name] = {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     finished, seconds = manifest.pop("finished"), manifest["timings"].pop("total_seconds")
+    (peak,) = manifest["memory"].pop("workers_peak_bytes")  # that of this process; r0 was another run
+    assert 2**26 < peak < 2**36
     assert finished.endswith("Z")
     assert pd.Timestamp(finished) - pd.Timestamp(plan.started) == pd.Timedelta(seconds=seconds)
     assert manifest == {
@@ -112,6 +115,7 @@ def test_manifest(output: str) -> None:
         "settings": {"checkpoint": "c"},
         "code": {"m.py": "s"},
         "timings": {"launch_seconds": 1.5},
+        "memory": {"processes_per_machine": 1, "variable_bytes": 7, "launcher_peak_bytes": 8},
         "resumed_parts": 1,
         "halved_batches": 0,
         "limited": None,

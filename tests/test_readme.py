@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 import pipeline
 from pipeline import commands, errors
 from pipeline.errors import JobError
-from pipeline.job import Batch, Csv, Errors, Input, Job, Model, Output, Transform
+from pipeline.job import Batch, Csv, Errors, Input, Job, Model, Output, Runner, Transform
 from pipeline.job.file import load_job
 from pipeline.job.values import FeatureEntry
 
@@ -54,6 +54,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "batch": Batch,
     "output": Output,
     "errors": Errors,
+    "runner": Runner,
 }
 
 

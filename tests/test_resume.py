@@ -277,9 +277,7 @@ def test_stopped_by_a_signal(number: int, code: int, word: str, bench: Bench, sh
 
     assert time.monotonic() - start < 5
     assert process.returncode == code, error
-    done = re.fullmatch(
-        rf"{word}; (\d) shards? (is|are) done and kept for the next run; nothing was published\n", error
-    )
+    done = re.fullmatch(rf"{word}; (\d) parts? (is|are) done and kept for the next run; nothing was published\n", error)
     assert done, error
     assert failed(bench)["exit_code"] == code
     outcome = bench.score()

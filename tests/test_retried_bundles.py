@@ -23,9 +23,9 @@ from pipeline.lease import Lease
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, write_plan
 from pipeline.publish import Limits, publish
+from pipeline.results import read_result
 from pipeline.rows import PartBatch, ShardEnd
-from pipeline.stages import WriteParts, _publish, _WritePart
-from pipeline.write import read_result
+from pipeline.stages.output import WriteParts, _publish, _WritePart
 
 pytestmark = pytest.mark.any_tensorflow
 
@@ -41,8 +41,8 @@ def batches(plan: Plan, index: int, count: int = 3) -> list[PartBatch]:
     found = []
     for sequence in range(count):
         rows = [2 * sequence, 2 * sequence + 1]
-        columns = [pa.array([row / 2 for row in rows], pa.float32()), pa.array([part.shard.path] * 2), pa.array(rows)]
-        last = ShardEnd(2 * count) if sequence == count - 1 else None
+        columns = [pa.array([row / 2 for row in rows], pa.float32()), pa.array([part.name] * 2), pa.array(rows)]
+        last = (ShardEnd(2 * count),) if sequence == count - 1 else ()
         found.append(PartBatch(part, sequence, pa.record_batch(columns, schema=SCHEMA), last=last))
     return found
 
@@ -122,7 +122,7 @@ PUBLISH = """
 import sys
 from pipeline.lease import Lease
 from pipeline.publish import Limits
-from pipeline.stages import _publish
+from pipeline.stages.output import _publish
 print("ready", flush=True)
 for line in sys.stdin:
     output, number = line.rstrip("\\n").rsplit(" ", 1)

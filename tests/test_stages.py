@@ -23,7 +23,7 @@ from apache_beam.testing.util import assert_that, equal_to, is_empty
 from published import take
 
 import pipeline.run
-from pipeline import BatchRows, Predict, ReadPlan, ReadShards, WriteParts, files, predict_input_fn, stages
+from pipeline import BatchRows, Predict, ReadPlan, ReadShards, WriteParts, files, predict_input_fn
 from pipeline.errors import VerdictError
 from pipeline.failure import Failure, read_verdict, write_verdict
 from pipeline.features import Feature
@@ -35,9 +35,11 @@ from pipeline.lease import Lease
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, match_shards, part_key, write_plan
 from pipeline.publish import Limits
-from pipeline.rows import RECORD, ROW, Columns, Part, PartBatch, Rejected, Shard, ShardEnd
+from pipeline.results import find_result, read_result
+from pipeline.rows import RECORD, ROW, Columns, Part, PartBatch, Piece, Rejected, Shard, ShardEnd
 from pipeline.scoring import close_scorers
-from pipeline.write import PartWriter, find_result, read_result
+from pipeline.stages.output import _publish
+from pipeline.write import PartWriter
 
 TESTS = Path(__file__).parent
 SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field(ROW, pa.int64())])
@@ -46,7 +48,7 @@ SCHEMA = pa.schema([pa.field("score", pa.float32()), pa.field(ROW, pa.int64())])
 def a_part(index: int = 0, path: str = "in/shard.csv") -> Part:
     """A part as it is planned; of a file that is not there, as it was."""
     found = files.match(path)
-    return Part(index, f"key{index}", Shard(*found[0]) if found else Shard(path, 10, 1.5))
+    return Part.of_shard(index, f"key{index}", Shard(*found[0]) if found else Shard(path, 10, 1.5))
 
 
 def in_order(batches: Sequence[PartBatch]) -> beam.PTransform:
@@ -71,7 +73,7 @@ def a_plan(parts: int, run_id: str = "run1") -> Plan:
 
 def write_part(output: str, part: Part, run_id: str = "run1", attempt: str = "a1", state: str = "done") -> None:
     rows = pa.record_batch([pa.array([0.5], pa.float32()), pa.array([0], pa.int64())], schema=SCHEMA)
-    PartWriter(output, part, SCHEMA, "csv", attempt, run_id).write(PartBatch(part, 0, rows, last=ShardEnd(1, state)))
+    PartWriter(output, part, SCHEMA, "csv", attempt, run_id).write(PartBatch(part, 0, rows, last=(ShardEnd(1, state),)))
 
 
 def test_read_plan_gives_the_parts_that_have_no_result(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_read_shards_gives_rows_in_order_and_the_end(tmp_path: Path) -> None:
         rejected = Rejected(5, "read", "feature 'x': expected float32, found text that is not a number", b"x\ntext")
         assert [batch.rejected for batch in batches] == [(), (rejected,), (), ()]
         assert [batch.present for batch in batches] == [{"x": 3}, {"x": 3}, {"x": 1}, {}]
-        assert [batch.last for batch in batches] == [None, None, None, ShardEnd(7)]
+        assert [batch.last for batch in batches] == [(), (), (), (ShardEnd(7),)]
 
     with beam.Pipeline("FnApiRunner") as p:
         assert_that(p | beam.Create([part]) | ReadShards(CSV, COLUMNS, Batch(rows=3)), check)
@@ -158,8 +160,8 @@ def test_read_shards_of_a_broken_shard(content: str | None, rows: int, state: st
 
     def check(batches: list[PartBatch]) -> None:
         assert [row for batch in batches[:-1] for row in batch.rows.column(ROW).to_pylist()] == list(range(rows))
-        (end,) = (batch.last for batch in batches if batch.last)
-        assert batches[-1].last == end
+        (end,) = batches[-1].last
+        assert not any(batch.last for batch in batches[:-1])
         assert (end.read, end.state) == (rows, state)
         assert reason in end.reason
 
@@ -183,7 +185,7 @@ def chunks(part: Part, sizes: Sequence[int]) -> list[PartBatch]:
         rows = pa.record_batch([numbers, numbers.cast(pa.float32())], [ROW, "feature:x"])
         batches.append(PartBatch(part, sequence, rows, (REJECTED,), present={"x": size}))
         start += size
-    return [*batches, PartBatch(part, len(sizes), pa.record_batch([], []), last=ShardEnd(start + len(sizes)))]
+    return [*batches, PartBatch(part, len(sizes), pa.record_batch([], []), last=(ShardEnd(start + len(sizes)),))]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_batches_do_not_depend_on_chunks(sizes: list[int]) -> None:
             assert full == [list(range(start, min(start + 7, total))) for start in range(0, total, 7)]
             assert sum((batch.rejected for batch in own), ()) == (REJECTED,) * len(sizes)
             assert sum(batch.present.get("x", 0) for batch in own) == total
-            assert [batch.last for batch in own] == [None] * (len(own) - 1) + [ShardEnd(total + len(sizes))]
+            assert [batch.last for batch in own] == [()] * (len(own) - 1) + [(ShardEnd(total + len(sizes)),)]
 
     with beam.Pipeline("FnApiRunner") as p:
         batches = [batch for part in parts for batch in chunks(part, sizes)]
@@ -218,17 +220,17 @@ def test_batches_are_bounded_by_bytes() -> None:
         assert [batch.rows.num_rows for batch in batches] == [3, 3, 3, 1, 0]
 
     with beam.Pipeline("FnApiRunner") as p:
-        read = [PartBatch(part, 0, rows), PartBatch(part, 1, pa.record_batch([], []), last=ShardEnd(10))]
+        read = [PartBatch(part, 0, rows), PartBatch(part, 1, pa.record_batch([], []), last=(ShardEnd(10),))]
         assert_that(p | in_order(read) | BatchRows(Batch(rows=100, bytes=100)), check)
 
 
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        (chunks(a_part(0), [3])[:1], "in/shard.csv: its last batch did not arrive in the bundle of the others"),
+        (chunks(a_part(0), [3])[:1], "in/shard.csv: the last batch did not arrive in the bundle of the others"),
         (
             chunks(a_part(0), [3])[:1] + chunks(a_part(1, "in/b.csv"), [3]),
-            "in/shard.csv: its last batch did not come before those of the next part",
+            "in/shard.csv: the last batch did not come before those of the next part",
         ),
     ],
     ids=["lost", "mixed"],
@@ -270,7 +272,9 @@ def prepared_plan(path: Path) -> tuple[Prepared, Plan]:
     job = load_job(str(path), None, [])
     shards = match_shards(job.input)
     prepared = prepare(job, shards)
-    parts = tuple(Part(index, part_key(shard, prepared.spec.key), shard) for index, shard in enumerate(shards))
+    parts = tuple(
+        Part.of_shard(index, part_key([Piece(shard)], prepared.spec.key), shard) for index, shard in enumerate(shards)
+    )
     features = tuple(prepared.spec.columns.features)
     plan = Plan("run1", None, job.name, "2026-11-22T03:00:00Z", parts, "tfrecord", prepared.schema, features)
     write_plan(job.output.path, plan)
@@ -303,9 +307,9 @@ def test_predict(job: Path, linear_model_dir: str) -> None:
         assert table["_shard"].to_pylist() == [shard] * 10
         assert table[ROW].to_pylist() == list(range(10))
         assert sum(batch.present.get("number_00", 0) for batch in batches) == 10
-        assert batches[-1].last == ShardEnd(10)
+        assert batches[-1].last == (ShardEnd(10),)
 
-    prepared_schema, shard = prepared.schema, plan.parts[0].shard.path
+    prepared_schema, shard = prepared.schema, plan.parts[0].name
     with beam.Pipeline("FnApiRunner") as p:
         assert_that(predict(p, prepared, plan.parts[:1]), check)
 
@@ -331,7 +335,7 @@ def test_a_part_that_is_scored_twice_is_published_once(job: Path, linear_model_d
     results = [read_result(output, part) for part in plan.parts]
     assert [(result.scored, result.rejected) for result in results if result] == [(10, 0), (19, 1), (5, 0)]
 
-    assert stages._publish(3, lease, Limits(max_bad_rows=1)) == 3
+    assert _publish(3, lease, Limits(max_bad_rows=1)) == 3
     tables = [pq.read_table(path) for path in sorted(Path(output).glob("part-*.parquet"))]
     assert [table.num_rows for table in tables] == [10, 19, 5]
     assert tables[2]["score"].to_pylist() == expected_scores(linear_model_dir, 5)
@@ -345,7 +349,7 @@ def test_publish_that_is_retried_is_harmless(tmp_path: Path) -> None:
         write_part(output, part)
     found = []
     for _ in range(2):
-        assert stages._publish(2, lease, Limits()) == 2
+        assert _publish(2, lease, Limits()) == 2
         found.append({path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
     assert found[0] == found[1]
     assert sorted(found[0]) == [
@@ -370,9 +374,9 @@ def test_publish_that_is_retried_after_success_leaves_nothing_temporary(
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.publish.clean", killed)
         with pytest.raises(MemoryError):
-            stages._publish(1, lease, Limits())
+            _publish(1, lease, Limits())
     assert (tmp_path / "_SUCCESS").exists()
-    stages._publish(1, lease, Limits())
+    _publish(1, lease, Limits())
     assert not (tmp_path / "_temporary").exists()
 
 
@@ -383,7 +387,7 @@ def test_publish_raises_the_verdict_that_is_there(tmp_path: Path) -> None:
     write_part(output, plan.parts[0])
     write_verdict(output, Failure("run1", 4, "too many bad rows"))
     with pytest.raises(VerdictError, match="too many bad rows") as raised:
-        stages._publish(1, lease, Limits())
+        _publish(1, lease, Limits())
     assert raised.value.exit_code == 4
     assert not (tmp_path / "_SUCCESS").exists()
 
@@ -393,7 +397,7 @@ def test_publish_raises_the_verdict_that_is_there(tmp_path: Path) -> None:
 
 def scored(part: Part, sequence: int, numbers: Sequence[int], last: ShardEnd | None = None) -> PartBatch:
     arrays = [pa.array([number / 2 for number in numbers], pa.float32()), pa.array(numbers, pa.int64())]
-    return PartBatch(part, sequence, pa.record_batch(arrays, schema=SCHEMA), last=last)
+    return PartBatch(part, sequence, pa.record_batch(arrays, schema=SCHEMA), last=(last,) if last else ())
 
 
 def test_write_parts(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from test_files import KINDS, new_folder
 from pipeline import files, write
 from pipeline.errors import CountError
 from pipeline.plan import temporary
+from pipeline.results import PartResult, ShardResult, find_result, read_result
 from pipeline.rows import REJECTED_SCHEMA, Part, PartBatch, Rejected, Shard, ShardEnd
-from pipeline.write import PartResult, PartWriter, find_result, read_result
+from pipeline.write import PartWriter
 
 SCHEMA = pa.schema(
     [
@@ -29,7 +30,7 @@ SCHEMA = pa.schema(
         pa.field("_row", pa.int64()),
     ]
 )
-PART = Part(3, "key3", Shard("in/a.csv", 100, 1.5))
+PART = Part.of_shard(3, "key3", Shard("in/a.csv", 100, 1.5))
 
 
 @pytest.fixture(params=KINDS)
@@ -42,7 +43,7 @@ def rows(numbers: Sequence[int]) -> pa.RecordBatch:
         [
             pa.array([f"id {number % 5}" for number in numbers]),
             pa.array([[number, 0.5] for number in numbers], pa.list_(pa.float32(), 2)),
-            pa.array([PART.shard.path] * len(numbers), pa.string()),
+            pa.array([PART.name] * len(numbers), pa.string()),
             pa.array(numbers, pa.int64()),
         ],
         schema=SCHEMA,
@@ -50,7 +51,7 @@ def rows(numbers: Sequence[int]) -> pa.RecordBatch:
 
 
 def batch(sequence: int, numbers: Sequence[int], last: ShardEnd | None = None, **more: Any) -> PartBatch:
-    return PartBatch(PART, sequence, rows(numbers), last=last, **more)
+    return PartBatch(PART, sequence, rows(numbers), last=(last,) if last else (), **more)
 
 
 def writer(output: str, attempt: str = "a1") -> PartWriter:
@@ -71,8 +72,13 @@ def test_a_part_with_rejected_rows(root: str) -> None:
     part.close()
 
     assert result is not None
-    assert (result.index, result.key, result.run_id, result.shard) == (3, "key3", "run1", PART.shard)
-    assert (result.read, result.scored, result.rejected, result.rows_lost) == (7, 5, 2, 0)
+    assert (result.index, result.key, result.run_id, result.pieces) == (
+        3,
+        "key3",
+        "run1",
+        (ShardResult(PART.pieces[0].shard, 7, 2),),
+    )
+    assert (result.read, result.scored, result.rejected) == (7, 5, 2)
     assert result.present == {"x": 5, "y": 2}
     assert result.halved == 1
     assert left_behind(root) == ["a1.parquet", "a1.rejected.parquet", "result.json"]
@@ -124,7 +130,7 @@ def test_nothing_is_written_before_the_first_batch(root: str) -> None:
             [batch(0, [0], ShardEnd(1)), batch(1, [1])], "batch 1 came after the end of the part", id="after last"
         ),
         pytest.param(
-            [PartBatch(Part(4, "key4", Shard("in/b.csv", 1)), 0, rows([0]))],
+            [PartBatch(Part.of_shard(4, "key4", Shard("in/b.csv", 1)), 0, rows([0]))],
             r"got a batch of part 4 \(in/b.csv\)",
             id="another part",
         ),
@@ -171,7 +177,7 @@ def test_a_last_batch_that_never_comes(root: str) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     part = writer(str(tmp_path))
-    other = PartBatch(PART, 0, pa.record_batch({"id": ["a"]}), last=ShardEnd(1))
+    other = PartBatch(PART, 0, pa.record_batch({"id": ["a"]}), last=(ShardEnd(1),))
 
     with pytest.raises((ValueError, pa.ArrowInvalid), match=r"[Ss]chema"):
         part.write(other)
@@ -229,7 +235,7 @@ def test_wide_rows_end_a_row_group_by_bytes(tmp_path: Path) -> None:
     image = pa.record_batch([pa.array([bytes(1 << 20)] * 8)], schema=schema)
     for sequence in range(20):
         part.write(PartBatch(PART, sequence, image))
-    part.write(PartBatch(PART, 20, image, last=ShardEnd(21 * 8)))
+    part.write(PartBatch(PART, 20, image, last=(ShardEnd(21 * 8),)))
 
     metadata = pq.read_metadata(tmp_path / "_temporary" / "key3" / "a1.parquet")
     assert [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)] == [64, 64, 40]
@@ -242,7 +248,7 @@ def test_memory_does_not_grow_with_scored_rows(tmp_path: Path) -> None:
     tracemalloc.start()
     for sequence in range(count):
         column = pa.FixedSizeListArray.from_arrays(pa.array(np.roll(values, sequence)), 64)  # keeps the array of numpy
-        end = ShardEnd(count * 4096) if sequence == count - 1 else None
+        end = (ShardEnd(count * 4096),) if sequence == count - 1 else ()
         result = part.write(PartBatch(PART, sequence, pa.record_batch([column], schema=schema), last=end))
         del column
     highest = tracemalloc.get_traced_memory()[1]
@@ -258,7 +264,7 @@ def test_memory_does_not_grow_with_rejected_rows(tmp_path: Path) -> None:
     tracemalloc.start()
     for sequence in range(count):
         bad = tuple(Rejected(sequence * 1000 + row, "read", "x: no number", bytes(200)) for row in range(1000))
-        end = ShardEnd(count * 1000) if sequence == count - 1 else None
+        end = (ShardEnd(count * 1000),) if sequence == count - 1 else ()
         result = part.write(PartBatch(PART, sequence, nothing, bad, end))
         del bad
     highest = tracemalloc.get_traced_memory()[1]
@@ -297,7 +303,8 @@ def test_results_that_are_not_reused(root: str) -> None:
     assert find_result(root, PART) is None
     broken = writer(root).write(batch(0, [0], ShardEnd(1, "tail_lost", "the gzip stream ends early")))
     assert broken is not None
-    assert (broken.state, broken.reason, broken.rows_lost) == ("tail_lost", "the gzip stream ends early", None)
+    (piece,) = broken.pieces
+    assert (piece.state, piece.reason, piece.rows_lost) == ("tail_lost", "the gzip stream ends early", None)
     assert read_result(root, PART) == broken
     assert find_result(root, PART) is None
 

@@ -132,7 +132,7 @@ def _in_progress(folder: str) -> Sequence[str]:
         ("name", plan.name),
         ("run date", plan.run_date or "none"),
         ("started", plan.started),
-        ("shards", f"{len(plan.parts):,}"),
+        ("shards", f"{len(plan.shards):,}"),
         ("checkpoint", f"{plan.model.get('checkpoint')}"),
     ]
     return table("a run that is not finished: at work, or stopped", [(line,) for line in facts(run)])

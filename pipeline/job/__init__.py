@@ -41,6 +41,7 @@ from pipeline.job.values import (
     one_or_more,
     passthrough_columns,
     prediction_keys,
+    processes,
     reference,
 )
 
@@ -57,6 +58,7 @@ Count = Annotated[int, Field(ge=1)]
 Names = Annotated[list[Text], AfterValidator(distinct)]
 Reference = Annotated[str, BeforeValidator(reference)]
 Budget = Annotated[int | float, BeforeValidator(budget)]
+Processes = Annotated[int | Literal["auto"], BeforeValidator(processes)]
 
 
 class Csv(Section):
@@ -92,6 +94,7 @@ class Input(Section):
     rename: dict[str, Text] = Field(default={})
     csv: Csv = Csv()
     ignore: list[Text] = Field(default=["_*", ".*"])
+    split_bytes: Count | None = None
 
     @field_validator("pattern")
     @classmethod
@@ -210,6 +213,7 @@ class Output(Section):
     predictions: Annotated[dict[str, PredictionKey], BeforeValidator(prediction_keys)] | None = None
     types: dict[str, ArrowType] = Field(default={})
     row_ids: bool = True
+    rows_per_file: Count | None = None
     if_exists: Literal["fail", "skip", "overwrite"] = "fail"
 
     @field_serializer("passthrough")
@@ -234,6 +238,12 @@ class Errors(Section):
     keep_record: bool = True
 
 
+class Runner(Section):
+    """How a runner uses its machines. processes_per_machine: processes with a copy of the model; None: the runner's own way."""
+
+    processes_per_machine: Processes | None = None
+
+
 class Job(Section):
     """One job file.
 
@@ -249,6 +259,7 @@ class Job(Section):
     batch: Batch = Batch()
     output: Output
     errors: Errors = Errors()
+    runner: Runner = Runner()
     _source: str = PrivateAttr(default="")
 
     @field_validator("name")
@@ -268,6 +279,8 @@ class Job(Section):
         settings = self.model_dump(exclude_none=True)
         if self.input.format != "csv":
             del settings["input"]["csv"]
+        if not settings["runner"]:
+            del settings["runner"]
         return settings
 
     def model_post_init(self, context: Any) -> None:

@@ -68,6 +68,11 @@ def _input(job: Job) -> Found:
     may_be_rejected_rows = job.input.format == "parquet" and "format" not in job.input.model_fields_set
     if "csv" in job.input.model_fields_set and job.input.format != "csv" and not may_be_rejected_rows:
         yield ("input", "csv"), f"is for CSV, the format of the input is {job.input.format}; leave it out"
+    if job.input.split_bytes is not None and job.input.format != "parquet":
+        yield (
+            ("input", "split_bytes"),
+            f"cuts Parquet shards at their row groups, the format of the input is {job.input.format}; leave it out",
+        )
 
 
 def _output_columns(job: Job) -> Found:

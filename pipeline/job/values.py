@@ -136,6 +136,15 @@ def budget(value: Any) -> int | float:
     return value
 
 
+def processes(value: Any) -> int | str:
+    """A number of processes, 1 or more, or "auto"."""
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(
+        f"expected a whole number from 1 on or auto, got {describe(value)}{number_remedy(value, whole=True)}"
+    )
+
+
 def known_dtype(value: Any, more: tuple[str, ...] = ()) -> str:
     """The name of a dtype that features can have, or of one `more`."""
     from pipeline.features import DTYPES  # imports numpy and pyarrow: only for jobs that name a dtype

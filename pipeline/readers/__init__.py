@@ -16,9 +16,9 @@ from pipeline.readers.compression import read_head
 from pipeline.rows import Chunk, Columns, record_bytes
 
 if TYPE_CHECKING:
-    from pipeline.readers.parquet import ParquetShard
+    from pipeline.readers.parquet import ParquetShard, RowGroup
 
-__all__ = ["read_shard", "record_bytes", "rejected_format", "source_schema"]
+__all__ = ["read_shard", "record_bytes", "rejected_format", "row_groups_of", "source_schema"]
 
 PARQUET_MAGIC = b"PAR1"
 CHUNK_ROWS = 4096
@@ -35,6 +35,7 @@ def read_shard(
     rows: int = CHUNK_ROWS,
     max_bytes: int = CHUNK_BYTES,
     keep_record: bool = True,
+    row_groups: tuple[int, int] | None = None,
 ) -> Iterator[Chunk]:
     """Read one shard in order.
 
@@ -43,16 +44,17 @@ def read_shard(
       format: tfrecord, parquet, csv, jsonl or avro. For tfrecord `columns` is not looked at: chunks hold the records.
       rows, max_bytes: bounds of a chunk; the second of the data that is read for it, roughly.
       keep_record: whether chunks and rejected rows carry the record itself. TFRecord chunks always do.
+      row_groups: those of a Parquet file that are read: the first, and the one behind the last. None: all.
 
     Yields:
-      Chunks; the numbers of their good and rejected rows count up from 0 without a gap.
+      Chunks; the numbers of their good and rejected rows count up without a gap, from that of the first row read.
 
     Raises:
       BrokenShard: the container broke; all rows before the break were yielded.
     """
     # Each reader is imported when it is needed: fastavro and google-crc32c are not there for every job's sake.
     with _open(open_shard) as file:
-        parquet = _parquet(file, format)
+        parquet = _parquet(file, format, row_groups)
         if parquet is not None and _is_rejected(parquet):
             from pipeline.readers.rejected import read_rejected
 
@@ -119,24 +121,35 @@ def rejected_format(open_shard: Callable[[], BinaryIO]) -> tuple[str | None, boo
         return rejected_format(parquet)
 
 
+def row_groups_of(open_shard: Callable[[], BinaryIO], format: str) -> list[RowGroup] | None:
+    """The row groups of a shard, as its footer has them; None for a file that is not Parquet.
+
+    Raises:
+      BrokenShard: the file cannot be opened, or its footer cannot be read.
+    """
+    with _open(open_shard) as file:
+        parquet = _parquet(file, format)
+        return None if parquet is None else parquet.row_groups
+
+
 def _is_rejected(parquet: ParquetShard) -> bool:
     from pipeline.readers.rejected import is_rejected
 
     return is_rejected(parquet.schema)
 
 
-def _parquet(file: BinaryIO, format: str) -> ParquetShard | None:
+def _parquet(file: BinaryIO, format: str, row_groups: tuple[int, int] | None = None) -> ParquetShard | None:
     """The file as Parquet: where that is the format, or where the file is one all the same."""
     if format == "parquet":
         from pipeline.readers.parquet import ParquetShard
 
-        return ParquetShard(file)
+        return ParquetShard(file, row_groups)
     is_one = read_head(file, len(PARQUET_MAGIC)) == PARQUET_MAGIC
     file.seek(0)
     if not is_one:
         return None
     try:
-        return _parquet(file, "parquet")
+        return _parquet(file, "parquet", row_groups)
     except BrokenShard:  # text may begin like this
         file.seek(0)
         return None

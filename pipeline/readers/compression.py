@@ -74,7 +74,7 @@ def inflate(compressed: Iterator[bytes], size: int, name: str) -> Iterator[bytes
                 stream = zlib_ng.decompressobj(_WBITS[name])
             try:
                 inflated = stream.decompress(block, size)
-            except zlib_ng.error as error:
+            except zlib_ng.error as error:  # type: ignore[misc]  # its type hints call the class an exception
                 raise BrokenShard(f"the {name} stream is damaged") from error
             block = stream.unused_data if stream.eof else stream.unconsumed_tail
             if inflated:

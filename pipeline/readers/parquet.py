@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +22,28 @@ _DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 """What pyarrow raises on bytes that are not Parquet; the last one for names of columns."""
 
 
+class RowGroup(NamedTuple):
+    """A row group as the footer has it. `bytes`: before compression."""
+
+    rows: int
+    bytes: int
+
+
 class ParquetShard:
     """An open Parquet file: damage is a BrokenShard, and a failed read stays the error of the filesystem that it is.
 
+    Args:
+      file: the file as it is stored.
+      only: the row groups that are read, the first and the one behind the last; None for all.
+
+    Attributes:
+      row_groups: of the file. first_row: number of the first row that is read.
+
     Raises:
-      BrokenShard: the footer cannot be read.
+      BrokenShard: the footer cannot be read, or it has no such row groups.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, only: tuple[int, int] | None = None):
         self._file = _WatchedFile(file)
         try:
             self._parquet = pq.ParquetFile(
@@ -40,8 +54,17 @@ class ParquetShard:
             )
             self.schema: pa.Schema = self._parquet.schema_arrow
             self.names: list[str] = self.schema.names
+            metadata = self._parquet.metadata
+            groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+            self.row_groups = [RowGroup(group.num_rows, group.total_byte_size) for group in groups]
         except _DAMAGE as error:
             raise self._broken("the footer cannot be read: no Parquet file, or its end is lost") from error
+        first, end = only or (0, len(self.row_groups))
+        if end > len(self.row_groups):
+            raise BrokenShard(f"the footer tells of {len(self.row_groups)} row groups, not of {end}")
+        self._only = None if only is None else list(range(first, end))
+        self._rows = metadata.num_rows if only is None else sum(group.rows for group in self.row_groups[first:end])
+        self.first_row = sum(group.rows for group in self.row_groups[:first])
 
     def batches(self, names: Sequence[str], rows: int, max_bytes: int) -> Iterator[pa.RecordBatch]:
         """Rows of some columns, in batches of up to `rows` rows and about `max_bytes` of data.
@@ -52,13 +75,13 @@ class ParquetShard:
         read = 0
         try:
             size = max(1, min(rows, max_bytes // self._row_bytes(names)))
-            for batch in self._parquet.iter_batches(size, columns=names, use_threads=False):
+            for batch in self._parquet.iter_batches(size, self._only, columns=names, use_threads=False):
                 yield batch
                 read += batch.num_rows
         except _DAMAGE as error:
-            raise self._broken(f"row {read}: the data cannot be read from here on") from error
-        if read != self._parquet.metadata.num_rows:
-            raise BrokenShard(f"the file ends after {read} rows, its footer tells of {self._parquet.metadata.num_rows}")
+            raise self._broken(f"row {self.first_row + read}: the data cannot be read from here on") from error
+        if read != self._rows:
+            raise BrokenShard(f"the file ends after {read} rows, its footer tells of {self._rows}")
 
     def _broken(self, reason: str) -> Exception:
         return self._file.error or BrokenShard(reason)
@@ -69,13 +92,11 @@ class ParquetShard:
         Dictionaries make a column larger than the file says. What the footer says of a single column is not asked for:
         where that is damaged, `RowGroupMetaData.column` ends the process.
         """
-        metadata = self._parquet.metadata
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        stored = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
+        stored = sum(group.bytes for group in self.row_groups) // max(1, self._parquet.metadata.num_rows)
         lists = [name for name in names if pa.types.is_nested(self.schema.field(name).type)]
         decoded = 8 * (len(names) - len(lists))
         if lists:
-            for batch in self._parquet.iter_batches(_FIRST_ROWS, columns=lists, use_threads=False):
+            for batch in self._parquet.iter_batches(_FIRST_ROWS, self._only, columns=lists, use_threads=False):
                 decoded += batch.nbytes // max(1, batch.num_rows)
                 break
         return max(1, stored, decoded)
@@ -92,7 +113,7 @@ def read_parquet(
     present = shard.names
     require_columns(columns, present, "Parquet file")
     names = [name for name in columns.needed if name in present]
-    read = 0
+    read = shard.first_row
     for batch in shard.batches(names, rows, max_bytes):
         source = {name: batch.column(name) for name in names}
         record = pa.StructArray.from_arrays(list(source.values()), names) if keep_record and names else None

@@ -51,7 +51,7 @@ def read_rejected(
     Raises:
       BrokenShard: a page cannot be read, or the columns have other types.
     """
-    read = 0
+    read = shard.first_row
     for batch in shard.batches(REJECTED_SCHEMA.names, rows, max_bytes):
         yield from _chunks(_typed(batch), format, columns, csv, read, keep_record)
         read += batch.num_rows

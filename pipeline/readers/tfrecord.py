@@ -138,21 +138,22 @@ def _frames(blocks: Iterator[bytes]) -> Iterator[_Frames]:
     buffer, start, number, wanted = b"", 0, 0, _HEADER_BYTES
     while True:
         buffer, start = _fill(buffer[start:], blocks, wanted), 0
-        if not buffer:
+        size = len(buffer)
+        if size == 0:
             return
-        if len(buffer) < wanted:
-            inside = "its length" if len(buffer) < _HEADER_BYTES else "it"
+        if size < wanted:
+            inside = "its length" if size < _HEADER_BYTES else "it"
             raise BrokenShard(f"record {number}: the file ends inside {inside}")
         starts: list[int] = []
         checksums: list[int] = []
         broken, wanted = None, _HEADER_BYTES
-        while (payload := start + _HEADER_BYTES) <= len(buffer) and start < _MAX_RECORD_BYTES:
+        while (payload := start + _HEADER_BYTES) <= size and start < _MAX_RECORD_BYTES:
             length = _length(buffer[start:payload])
             if length is None or length > _MAX_RECORD_BYTES:
                 broken = _broken_length(number + len(starts), length)
                 break
             end = payload + length
-            if end + _CHECKSUM_BYTES > len(buffer):
+            if end + _CHECKSUM_BYTES > size:
                 wanted = _HEADER_BYTES + length + _CHECKSUM_BYTES
                 break
             checksums.append(crc32c(buffer[payload:end]))  # a copy of one record, which stays in the processor's cache

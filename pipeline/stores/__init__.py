@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from typing import BinaryIO, NamedTuple, Protocol
-
-from apache_beam.io.filesystem import FileSystem
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from pipeline.errors import JobError
+from pipeline.patterns import scheme
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 _EXTRAS = {"gs": "gcs", "s3": "aws", "azfs": "azure"}
 
@@ -86,22 +86,25 @@ def store_of(path: str) -> Store:
     Raises:
       JobError: nothing here reaches it; names the extra to install, or the option that is missing.
     """
-    scheme = FileSystems.get_scheme(path)
+    kind = scheme(path)
     try:
-        if scheme == "gs":
+        if kind == "gs":
             from pipeline.stores.google import GoogleStorage
 
             return GoogleStorage()
-        if scheme == "s3":
+        if kind == "s3":
             from pipeline.stores.s3 import S3
 
             return S3()
-        if scheme == "azfs":
+        if kind == "azfs":
             import azure.storage.blob  # noqa: F401  Beam misses it only when it is asked for a file
     except ImportError as error:
-        remedy = f"pip install 'estimator-score[{_EXTRAS[scheme]}]'"
+        remedy = f"pip install 'estimator-score[{_EXTRAS[str(kind)]}]'"
         raise JobError(f"nothing here reaches {path}; install an extra: {remedy}") from error
-    if all(filesystem.scheme() != scheme for filesystem in FileSystem.get_all_subclasses()):
+    from apache_beam.io.filesystem import FileSystem
+    from apache_beam.io.filesystems import FileSystems
+
+    if all(filesystem.scheme() != kind for filesystem in FileSystem.get_all_subclasses()):
         raise JobError(f"nothing here reaches {path}; no filesystem has that scheme")
     from pipeline.stores.beam import BeamStore
 
@@ -114,6 +117,9 @@ def store_of(path: str) -> Store:
 
 def beam_options() -> PipelineOptions:
     """The options of the run, which a launcher and Beam's workers set; Beam's defaults in commands that take none."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     options = FileSystems._pipeline_options
     if options is None:
         options = PipelineOptions([])

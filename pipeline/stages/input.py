@@ -1,0 +1,182 @@
+"""From a plan to batches of raw rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from pipeline import progress
+from pipeline.ahead import one_ahead
+from pipeline.batch import Regrouper
+from pipeline.commit import published_run
+from pipeline.errors import BrokenShard, CountError
+from pipeline.failure import raise_verdict
+from pipeline.job import Batch, Input
+from pipeline.lease import Lease
+from pipeline.plan import read_plan
+from pipeline.read import as_planned, first_rows, joined, read_input
+from pipeline.results import find_result
+from pipeline.rows import Chunk, Columns, Part, PartBatch, Piece, ShardEnd
+
+NAMESPACE = "estimator"
+"""Of the metrics."""
+
+
+@dataclass
+class ReadPlan(beam.PTransform):
+    """The parts of a plan that have no result yet, spread over the workers. Output: Part."""
+
+    lease: Lease
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[Part]:
+        return (
+            root
+            | "Lease" >> beam.Create([self.lease])
+            | "Parts" >> beam.FlatMap(_parts)
+            | "Spread" >> beam.Reshuffle()
+            | "Unfinished" >> beam.Filter(_is_unfinished, self.lease).with_output_types(Part)
+        )
+
+
+def _parts(lease: Lease) -> Iterable[Part]:
+    if published_run(lease.output) == lease.run_id:  # a retry of this bundle: the plan is gone with `_temporary`
+        return ()
+    lease.check()
+    return read_plan(lease.output).parts
+
+
+def _is_unfinished(part: Part, lease: Lease) -> bool:
+    lease.check()
+    raise_verdict(lease)
+    if find_result(lease.output, part) is None:
+        return True
+    progress.current.add(parts=1)
+    return False
+
+
+@dataclass
+class ReadShards(beam.PTransform):
+    """Rows of each part, in order. Input: Part. Output: PartBatch of raw rows.
+
+    input: format and csv settings. columns: what is taken out of a record. batch: the bounds of a chunk.
+    keep_record: whether rejected rows keep their record. limit_rows: how many rows of each shard a trial run takes.
+    lease: is kept while a part is under way.
+    """
+
+    input: Input
+    columns: Columns
+    batch: Batch = field(default_factory=Batch)
+    keep_record: bool = True
+    limit_rows: int | None = None
+    lease: Lease | None = None
+
+    def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[PartBatch]:
+        return parts | "ReadShard" >> beam.ParDo(_ReadShard(self)).with_output_types(PartBatch)
+
+
+class _ReadShard(beam.DoFn):
+    def __init__(self, stage: ReadShards):
+        self._stage = stage
+        self._rows_read = Metrics.counter(NAMESPACE, "rows-read")
+        self._shards_broken = Metrics.counter(NAMESPACE, "shards-broken")
+
+    def setup(self) -> None:
+        self._reader = ThreadPoolExecutor(1)
+
+    def teardown(self) -> None:
+        self._reader.shutdown()
+
+    def process(self, part: Part) -> Iterator[PartBatch]:
+        lease = self._stage.lease
+        with lease.kept() if lease else nullcontext():
+            yield from self._batches(part)
+
+    def _batches(self, part: Part) -> Iterator[PartBatch]:
+        ends: list[ShardEnd] = []
+        before = sequence = 0
+        for piece in part.pieces:
+            FileSystems.report_source_lineage(piece.shard.path)
+            read, state, reason = 0, "done", ""
+            try:
+                for chunk in self._chunks(piece):
+                    some = joined(chunk, piece, before) if len(part.pieces) > 1 else chunk
+                    yield PartBatch(part, sequence, some.rows, some.rejected, present=some.present)
+                    sequence += 1
+                    read += chunk.read
+                    self._rows_read.inc(chunk.read)
+            except BrokenShard as error:
+                self._shards_broken.inc()
+                state, reason = "tail_lost" if read else "unreadable", str(error)
+            ends.append(ShardEnd(read, state, reason))
+            before += read
+        yield PartBatch(part, sequence, pa.record_batch([], []), last=tuple(ends))
+
+    def _chunks(self, piece: Piece) -> Iterator[Chunk]:
+        stage = self._stage
+        path = piece.shard.path
+        chunks = read_input(path, stage.input, stage.columns, stage.batch, stage.keep_record, piece.row_groups)
+        if stage.limit_rows is not None:
+            chunks = first_rows(chunks, stage.limit_rows, piece.first_row)
+        with closing(as_planned(piece.shard, chunks)) as planned:
+            yield from one_ahead(planned, self._reader)
+
+
+@dataclass
+class BatchRows(beam.PTransform):
+    """Batches of exactly `batch.rows` rows, or fewer where `batch.bytes` says so or a part ends. Input, output: PartBatch."""
+
+    batch: Batch = field(default_factory=Batch)
+
+    def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[PartBatch]:
+        return batches | "Regroup" >> beam.ParDo(_Regroup(self.batch.rows, self.batch.bytes)).with_output_types(
+            PartBatch
+        )
+
+
+class _Regroup(beam.DoFn):
+    """Holds the rows of one part that do not fill a batch yet.
+
+    Rows of shards with other columns, or another header, are not put into one batch.
+    """
+
+    def __init__(self, rows: int, max_bytes: int):
+        self._rows, self._max_bytes = rows, max_bytes
+        self._part: Part | None = None
+
+    def start_bundle(self) -> None:
+        self._part = None
+
+    def process(self, batch: PartBatch) -> Iterator[PartBatch]:
+        if batch.part != self._part:
+            if self._part is not None:
+                raise CountError(f"{self._part.name}: the last batch did not come before those of the next part")
+            self._part, self._sequence, self._schema = batch.part, 0, batch.rows.schema
+            self._regrouper = Regrouper(self._rows, self._max_bytes)
+        full: list[pa.RecordBatch] = []
+        if batch.rows.num_rows:
+            if not batch.rows.schema.equals(self._schema, check_metadata=True):
+                full, self._schema = self._regrouper.finish(), batch.rows.schema
+            full = [*full, *self._regrouper.add(batch.rows)]
+        if batch.last:
+            full = [*full, *self._regrouper.finish()]
+        rejected, present, last = batch.rejected, batch.present, batch.last
+        for rows in full:
+            yield PartBatch(batch.part, self._sequence, rows, rejected, present=present)
+            self._sequence += 1
+            rejected, present = (), {}
+        if rejected or present or last:
+            yield PartBatch(batch.part, self._sequence, pa.record_batch([], []), rejected, last, present)
+            self._sequence += 1
+        if last:
+            self._part = None
+
+    def finish_bundle(self) -> None:
+        if self._part is not None:
+            raise CountError(f"{self._part.name}: the last batch did not arrive in the bundle of the others")

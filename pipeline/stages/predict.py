@@ -1,0 +1,92 @@
+"""From raw rows to predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from pipeline import progress
+from pipeline.allocator import keep_freed_memory
+from pipeline.failure import verdict
+from pipeline.lease import Lease
+from pipeline.predict import RowScorer
+from pipeline.rows import ROW, PartBatch, origins_of, with_origin
+from pipeline.scoring import ScoringSpec, open_scorer
+from pipeline.stages.input import NAMESPACE
+
+
+@dataclass
+class Predict(beam.PTransform):
+    """Predictions of each batch by the scorer of the worker's process. Input: PartBatch of raw rows; output: of scored."""
+
+    spec: ScoringSpec
+    lease: Lease | None = None
+
+    def expand(self, batches: beam.PCollection[PartBatch]) -> beam.PCollection[PartBatch]:
+        return batches | "Score" >> beam.ParDo(_Score(self.spec, self.lease)).with_output_types(PartBatch)
+
+
+class _Score(beam.DoFn):
+    """Metrics carry the names that Beam's RunInference gives them."""
+
+    def __init__(self, spec: ScoringSpec, lease: Lease | None):
+        self._spec, self._lease = spec, lease
+        self._scorer: RowScorer | None = None
+        self._load_seconds: list[float] = []
+        self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
+        self._rows_rejected = Metrics.counter(NAMESPACE, "rows-rejected")
+        self._inferences = Metrics.counter(NAMESPACE, "num_inferences")
+        self._batch_rows = Metrics.distribution(NAMESPACE, "inference_request_batch_size")
+        self._batch_bytes = Metrics.distribution(NAMESPACE, "inference_request_batch_byte_size")
+        self._latency = Metrics.distribution(NAMESPACE, "inference_batch_latency_micro_secs")
+        self._load = Metrics.distribution(NAMESPACE, "load_model_latency_milli_secs")
+
+    def setup(self) -> None:
+        keep_freed_memory()
+        with self._verdict():
+            self._scorer = open_scorer(self._spec, self._load_seconds.append)
+
+    def _verdict(self, shard: str | None = None) -> AbstractContextManager[None]:
+        return verdict(self._lease, "predict", shard) if self._lease else nullcontext()
+
+    def process(self, batch: PartBatch) -> Iterator[PartBatch]:
+        assert self._scorer is not None  # setup ran
+        while self._load_seconds:  # what is counted in setup is lost
+            self._load.update(round(self._load_seconds.pop() * 1e3))
+        start = time.perf_counter()
+        with self._verdict(batch.shard):
+            scored = self._scorer.score(batch.rows)
+        if batch.rows.num_rows:
+            self._inferences.inc(batch.rows.num_rows)
+            self._batch_rows.update(batch.rows.num_rows)
+            self._batch_bytes.update(batch.rows.nbytes)
+            self._latency.update(round((time.perf_counter() - start) * 1e6))
+        self._rows_scored.inc(scored.rows.num_rows)
+        self._rows_rejected.inc(len(scored.rejected) + len(batch.rejected))
+        progress.current.add(rows=batch.rows.num_rows)
+        rows = scored.rows
+        rows = with_shard(rows, batch) if self._spec.job.output.row_ids else rows.select(rows.schema.names[:-1])
+        rejected = batch.rejected + with_origin(scored.rejected, batch.rows)
+        present = {**batch.present, **scored.present}
+        yield replace(batch, rows=rows, rejected=rejected, present=present, halved=scored.halved)
+
+
+def with_shard(rows: pa.RecordBatch, batch: PartBatch) -> pa.RecordBatch:
+    """Put the column `_shard` before `_row`, the last column. batch: that was scored.
+
+    Rows that have an origin get its shard and number.
+    """
+    numbers = rows.column(ROW)
+    origins = origins_of(numbers, batch.rows)
+    if origins is not None:
+        shards, numbers = origins.flatten()
+    else:
+        shards = pa.repeat(pa.scalar(batch.part.pieces[0].shard.path, pa.string()), rows.num_rows)
+    others = rows.schema.names[:-1]
+    return pa.RecordBatch.from_arrays([*rows.select(others).columns, shards, numbers], [*others, "_shard", ROW])
