@@ -5,6 +5,9 @@
 TFRecord is read, batched and parsed by tf.data inside the model's own graph; Parquet by pyarrow, whose columns
 are fed. One session callable scores, and columns go to one Parquet file: id, predictions, `_row`. Nothing is checked, a bad
 row ends the loop, and a loop that is killed starts anew.
+
+Other numbers of threads, longer queues, larger buffers and tf.data without its optimizer made no difference that could be
+told from noise; reading TFRecord shards in parallel took half as much again.
 """
 
 from __future__ import annotations
@@ -23,13 +26,9 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 import transforms
-from benchmarks.dataset import Dataset, parsed, parser
+from benchmarks.dataset import BATCH_ROWS, Dataset, parsed, parser
 
 tf1 = tf.compat.v1
-BATCH_ROWS = {"images": 4_096, "tabular": 16_384, "text": 16_384}
-"""Workload -> the batch that took least CPU of 4,096, 8,192 and 16,384. Other numbers of threads, longer queues, larger
-buffers and tf.data without its optimizer made no difference that could be told from noise; reading TFRecord shards in
-parallel took half as much again."""
 ROW_GROUP = 65_536
 Columns = dict[str, np.ndarray | pa.Array]
 

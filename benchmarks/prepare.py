@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.dataset import FORMATS, WORK, WORKLOADS, Dataset
+from benchmarks.dataset import BATCH_ROWS, FORMATS, WORK, WORKLOADS, Dataset
 from benchmarks.encode import encode_examples, write_tfrecord
 
 SHARDS = 8
@@ -111,6 +111,7 @@ def write_job(dataset: Dataset) -> None:
             "model_dir": str(dataset.model_dir),
             "require_record": True,
         },
+        "batch": {"rows": BATCH_ROWS[dataset.workload]},
         "output": {
             "path": str(dataset.output),
             "passthrough": ["id"] if has_type else {"id": {"from": "id", "dtype": str(dataset.module.ID)}},

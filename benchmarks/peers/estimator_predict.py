@@ -49,12 +49,16 @@ def ids(dataset: Dataset) -> Iterator[Any]:
 
 
 def score(dataset: Dataset, output: Path, batch_rows: int, each: bool) -> None:
-    """Score the shards into one Parquet file."""
+    """Score the shards into one Parquet file.
+
+    Args:
+      each: as tutorials do, who also let the model give all of its predictions; otherwise only those that are written.
+    """
     estimator = dataset.module.build_estimator(str(dataset.model_dir))
     keys = list(ids(dataset))
     names = list(dataset.module.PREDICTIONS)
-    predicted = estimator.predict(lambda: input_fn(dataset, batch_rows, each), predict_keys=names)
-    rows = ({"id": key, **row} for key, row in zip(keys, predicted, strict=True))
+    predicted = estimator.predict(lambda: input_fn(dataset, batch_rows, each), predict_keys=None if each else names)
+    rows = ({"id": key, **{name: row[name] for name in names}} for key, row in zip(keys, predicted, strict=True))
     with pq.ParquetWriter(output, dataset.schema, compression="zstd") as writer:
         while some := list(islice(rows, WRITTEN_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(some, dataset.schema))
