@@ -241,7 +241,7 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(job: Path, monke
 
 def test_too_many_processes_are_refused_and_auto_takes_fewer(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    limit(monkeypatch, 2.0)
+    limit(monkeypatch, 1.5)
     code, report = score(job, "--workers", "3")
     assert code == 6
     assert re.match(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,10 @@ from apache_beam.metrics import Metrics
 
 from pipeline import progress
 from pipeline.allocator import keep_freed_memory
+from pipeline.errors import CountError
 from pipeline.failure import verdict
 from pipeline.lease import Lease
-from pipeline.predict import RowScorer
+from pipeline.predict import RowScorer, Scored
 from pipeline.rows import ROW, PartBatch, origins_of, with_origin
 from pipeline.scoring import ScoringSpec, open_scorer
 from pipeline.stages.input import NAMESPACE
@@ -33,11 +35,12 @@ class Predict(beam.PTransform):
 
 
 class _Score(beam.DoFn):
-    """Metrics carry the names that Beam's RunInference gives them."""
+    """Scores a batch while the next stage writes the one before. Metrics carry the names that Beam's RunInference gives."""
 
     def __init__(self, spec: ScoringSpec, lease: Lease | None):
         self._spec, self._lease = spec, lease
         self._scorer: RowScorer | None = None
+        self._under_way: tuple[PartBatch, Future[tuple[Scored, float]]] | None = None
         self._load_seconds: list[float] = []
         self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
         self._rows_rejected = Metrics.counter(NAMESPACE, "rows-rejected")
@@ -49,24 +52,47 @@ class _Score(beam.DoFn):
 
     def setup(self) -> None:
         keep_freed_memory()
+        self._thread = ThreadPoolExecutor(1)
         with self._verdict():
             self._scorer = open_scorer(self._spec, self._load_seconds.append)
 
     def _verdict(self, shard: str | None = None) -> AbstractContextManager[None]:
         return verdict(self._lease, "predict", shard) if self._lease else nullcontext()
 
+    def teardown(self) -> None:
+        self._thread.shutdown()
+
+    def start_bundle(self) -> None:
+        self._under_way = None
+
     def process(self, batch: PartBatch) -> Iterator[PartBatch]:
-        assert self._scorer is not None  # setup ran
         while self._load_seconds:  # what is counted in setup is lost
             self._load.update(round(self._load_seconds.pop() * 1e3))
+        before, self._under_way = self._under_way, (batch, self._thread.submit(self._timed, batch.rows))
+        if before is not None:
+            yield self._scored(*before)
+        if batch.last:
+            last, self._under_way = self._under_way, None
+            yield self._scored(*last)
+
+    def finish_bundle(self) -> None:
+        if self._under_way is not None:
+            batch, _ = self._under_way
+            raise CountError(f"{batch.part.name}: the last batch did not arrive in the bundle of the others")
+
+    def _timed(self, rows: pa.RecordBatch) -> tuple[Scored, float]:
+        assert self._scorer is not None  # setup ran
         start = time.perf_counter()
+        return self._scorer.score(rows), time.perf_counter() - start
+
+    def _scored(self, batch: PartBatch, scoring: Future[tuple[Scored, float]]) -> PartBatch:
         with self._verdict(batch.shard):
-            scored = self._scorer.score(batch.rows)
+            scored, seconds = scoring.result()
         if batch.rows.num_rows:
             self._inferences.inc(batch.rows.num_rows)
             self._batch_rows.update(batch.rows.num_rows)
             self._batch_bytes.update(batch.rows.nbytes)
-            self._latency.update(round((time.perf_counter() - start) * 1e6))
+            self._latency.update(round(seconds * 1e6))
         self._rows_scored.inc(scored.rows.num_rows)
         self._rows_rejected.inc(len(scored.rejected) + len(batch.rejected))
         progress.current.add(rows=batch.rows.num_rows)
@@ -74,7 +100,7 @@ class _Score(beam.DoFn):
         rows = with_shard(rows, batch) if self._spec.job.output.row_ids else rows.select(rows.schema.names[:-1])
         rejected = batch.rejected + with_origin(scored.rejected, batch.rows)
         present = {**batch.present, **scored.present}
-        yield replace(batch, rows=rows, rejected=rejected, present=present, halved=scored.halved)
+        return replace(batch, rows=rows, rejected=rejected, present=present, halved=scored.halved)
 
 
 def with_shard(rows: pa.RecordBatch, batch: PartBatch) -> pa.RecordBatch:
