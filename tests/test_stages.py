@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from apache_beam.coders import registry
 from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.metric import Lineage
 from apache_beam.testing.util import assert_that, equal_to, is_empty
@@ -494,3 +495,13 @@ def test_a_run_with_nothing_left_to_score_publishes(job: Path) -> None:
     assert manifest
     assert manifest["rows"] == {"read": 35, "scored": 34, "rejected": 1}
     assert np.isfinite(pq.read_table(Path(output) / "part-00001-of-00003.parquet")["score"].to_numpy()).all()
+
+
+def test_the_size_of_a_batch_is_told_without_pickling_it(monkeypatch):
+    """Beam asks for it, to sample it for its metrics."""
+    rows = pa.record_batch({"_row": pa.array(range(1000))})
+    batch = PartBatch(a_part(0), 0, rows)
+    coder = registry.get_coder(PartBatch)
+    assert coder.decode(coder.encode(batch)) == batch
+    monkeypatch.setattr("pickle.dumps", lambda *_: pytest.fail("pickled"))
+    assert coder.get_impl().estimate_size(batch) == rows.nbytes

@@ -100,10 +100,9 @@ def _chunk(pending: list[_Frames], first: int, keep_record: bool) -> Chunk:
 
 def _views(frames: _Frames, buffer_index: int) -> np.ndarray:
     """Arrow's views on the payloads, int32 (records, 4): length, first four bytes, buffer, offset; short ones inline."""
-    data = np.frombuffer(frames.buffer, np.uint8)
     views = np.empty((len(frames.starts), 4), "<i4")
     views[:, 0] = frames.lengths
-    views[:, 1] = _gather(data, frames.starts).view("<i4")[:, 0]
+    views[:, 1] = _numbers(frames.buffer, frames.starts).view("<i4")
     views[:, 2] = buffer_index
     views[:, 3] = frames.starts
     for index in np.flatnonzero(frames.lengths <= _INLINE_BYTES).tolist():
@@ -111,9 +110,9 @@ def _views(frames: _Frames, buffer_index: int) -> np.ndarray:
     return views
 
 
-def _gather(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Four bytes from each start on, uint8 (starts, 4); a checksum stands behind the shortest payload, so they are there."""
-    return data[starts[:, np.newaxis] + np.arange(4)]
+def _numbers(buffer: bytes, starts: np.ndarray) -> np.ndarray:
+    """Four bytes from each start on, uint32 (starts,); a checksum stands behind the shortest payload, so they are there."""
+    return np.ndarray(len(buffer) - 3, "<u4", buffer, strides=(1,))[starts]
 
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -169,7 +168,7 @@ def _frames(blocks: Iterator[bytes]) -> Iterator[_Frames]:
 def _checked(buffer: bytes, starts: np.ndarray, checksums: np.ndarray) -> _Frames:
     """starts: of the payloads, and where that of the next record would be."""
     ends = starts[1:] - _HEADER_BYTES - _CHECKSUM_BYTES
-    stored = _gather(np.frombuffer(buffer, np.uint8), ends).view("<u4")[:, 0]
+    stored = _numbers(buffer, ends)
     masked = (checksums >> 15 | checksums << 17) + np.uint32(_MASK)
     return _Frames(buffer, starts[:-1], ends - starts[:-1], masked == stored)
 

@@ -4,6 +4,7 @@ What flows from `ReadShards` to `WriteParts` is `pipeline.rows.PartBatch`. The f
 on every runner we know; where one cuts them, `WriteParts` refuses batches that are missing or out of order.
 """
 
+import pipeline.stages.coder  # noqa: F401  registers it
 from pipeline.stages.input import BatchRows, ReadPlan, ReadShards
 from pipeline.stages.output import Publish, WriteParts
 from pipeline.stages.predict import Predict
