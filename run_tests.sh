@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 closing_lines="" failed=0
 for tensorflow in ${TENSORFLOW:-2.21 2.15}; do
   case $tensorflow in
-    2.21) folder=.venv extras=examples,dev,fit versions=(3.11 3.12 3.13 3.10) marked="not long" ;;
-    2.15) folder=.venv-tf2.15 extras=examples,dev versions=(3.11 3.10) marked="not long and not any_tensorflow" ;;
+    2.21) folder=.venv extras=examples,dev,fit versions=(3.11 3.12 3.13 3.10) marked="not long and not flink" ;;
+    2.15) folder=.venv-tf2.15 extras=examples,dev versions=(3.11 3.10) marked="not long and not flink and not any_tensorflow" ;;
     *) echo "TENSORFLOW=$tensorflow: the tests run on 2.21 and 2.15" >&2 && exit 2 ;;
   esac
   if ! find_python "${versions[@]}"; then

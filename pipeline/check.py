@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pipeline.arrival import match_complete
+from pipeline.history import new_shards
 from pipeline.job import Job
 from pipeline.launch import prepare
-from pipeline.plan import check_output_outside_input, match_shards, missing_numbers
+from pipeline.plan import check_output_outside_input, missing_numbers
 from pipeline.publish import existing_output
 from pipeline.report import record_in_words
 from pipeline.scoring import close_scorers
@@ -17,16 +19,23 @@ def check(job: Job) -> str:
     Raises:
       ScoringError: what the run would be refused for.
     """
+    if job.runner.options:
+        from pipeline.runner import pipeline_options
+        from pipeline.runner_options import with_job_options
+
+        pipeline_options(with_job_options(job.runner, ()))
     check_output_outside_input(job.input.pattern, job.output.path)
-    shards = match_shards(job.input)
+    shards = match_complete(job.input)
     prepared = prepare(job, shards)
     close_scorers()
     skew = find_skew(prepared.spec, shards)
+    new, notes = new_shards(job, shards, prepared.settings)
     exists = existing_output(job.output.path, "skip") == "skip"
     step = prepared.model["step"]
     lines = [
         f"job         {job.name}",
         f"shards      {len(shards):,}, {sum(shard.bytes for shard in shards):,} bytes, {prepared.spec.record_format}",
+        *([f"new         {len(new):,} of them; earlier runs have scored the others"] if job.input.only_new else []),
         f"features    {', '.join(prepared.spec.columns.features)}",
         f"checkpoint  {prepared.model['checkpoint']}" + (f", step {step}" if step is not None else ""),
         f"assets      {', '.join(prepared.model['assets']) or 'none'}",
@@ -37,7 +46,10 @@ def check(job: Job) -> str:
         *(f"  {line}" for line in skew.lines[1:]),
         "columns",
         *(f"  {field.name}: {field.type}" for field in prepared.schema),
-        *(f"warning     {warning}" for warning in (*prepared.warnings, *skew.warnings, *missing_numbers(shards))),
+        *(
+            f"warning     {warning}"
+            for warning in (*prepared.warnings, *skew.warnings, *missing_numbers(shards), *notes)
+        ),
         "the job can run",
     ]
     return "\n".join(lines)

@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides section.key of the job file"
     )
+    job.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="fills {NAME} in the job file")
     score = commands.add_parser(
         "score", parents=[job], allow_abbrev=False, help="the main job: shards in, predictions out",
         epilog="Further options go to Beam, such as --runner.",
@@ -181,7 +182,7 @@ def _workers(text: str) -> int | Literal["auto"]:
 def _load_job(known: argparse.Namespace) -> Job:
     from pipeline.job.file import load_job
 
-    job = load_job(known.config, known.run_date, known.set)
+    job = load_job(known.config, known.run_date, known.set, known.var)
     quiet_libraries()
     return job
 
@@ -210,7 +211,7 @@ def _score(known: argparse.Namespace, beam_arguments: list[str]) -> int:
 
 def _skip(job: Job, run_date: str | None, beam_arguments: list[str]) -> Report | None:
     """Find out before Beam is imported that there is nothing to do; only Beam knows its options."""
-    if job.output.if_exists == "overwrite" or beam_arguments:
+    if job.output.if_exists == "overwrite" or beam_arguments or job.runner.options:
         return None
     from pipeline.skip import skip_if_complete
 
@@ -261,7 +262,7 @@ def _record(known: argparse.Namespace, _: list[str]) -> int:
 def _fit(known: argparse.Namespace, beam_arguments: list[str]) -> int:
     from pipeline.job.file import load_fit_job
 
-    job = load_fit_job(known.config, known.run_date, known.set)
+    job = load_fit_job(known.config, known.run_date, known.set, known.var)
     quiet_libraries()
     from pipeline.fit import fit
 

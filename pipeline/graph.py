@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -15,13 +16,17 @@ from pipeline.stages import BatchRows, Predict, Publish, ReadPlan, ReadShards, W
 
 @dataclass(frozen=True)
 class Run:
-    """A planned run: what scores, into which schema, and what it puts up with."""
+    """A planned run: what scores, into which schema, and what it puts up with.
+
+    versions: of the launcher, where workers may have others, as on a cluster.
+    """
 
     lease: Lease
     spec: ScoringSpec
     schema: pa.Schema
     limits: Limits
     limit_rows: int | None = None
+    versions: Mapping[str, str] | None = None
 
 
 def build(p: beam.Pipeline, run: Run) -> None:
@@ -29,7 +34,8 @@ def build(p: beam.Pipeline, run: Run) -> None:
     job, columns, lease = run.spec.job, run.spec.columns, run.lease
     (
         p
-        | "Plan" >> ReadPlan(lease)  # the parts, frozen at launch; a part is one shard, unless told otherwise
+        | "Plan"
+        >> ReadPlan(lease, run.versions)  # the parts, frozen at launch; a part is one shard, unless told otherwise
         | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record, run.limit_rows, lease)
         | "Batch" >> BatchRows(job.batch)  # by rows and bytes, never across parts
         | "Predict" >> Predict(run.spec, lease)  # training's transform and the Estimator in one session

@@ -22,15 +22,18 @@ class EstimatorModelHandler(ModelHandler[Any, pa.Table, Scorer]):
 
     Args:
       config: the job file; workers read it at the same path.
-      run_date, overrides: as in `Scorer.from_config`.
+      run_date, overrides, variables: as in `Scorer.from_config`.
     """
 
-    def __init__(self, config: str, run_date: str | None = None, overrides: Sequence[str] = ()):
+    def __init__(
+        self, config: str, run_date: str | None = None, overrides: Sequence[str] = (), variables: Sequence[str] = ()
+    ):
         super().__init__()
-        self._config, self._run_date, self._overrides = config, run_date, tuple(overrides)
+        self._config, self._run_date = config, run_date
+        self._overrides, self._variables = tuple(overrides), tuple(variables)
 
     def load_model(self) -> Scorer:
-        return Scorer.from_config(self._config, self._run_date, self._overrides)
+        return Scorer.from_config(self._config, self._run_date, self._overrides, self._variables)
 
     def run_inference(
         self, batch: Any, model: Scorer, inference_args: Mapping[str, Any] | None = None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -35,8 +33,7 @@ from pipeline.scoring import ScoringSpec, build_scorer, forget_transforms, keep_
 from pipeline.settings import settings_components
 from pipeline.staging import file_digest
 from pipeline.stopwatch import Stopwatch
-
-VERSIONED = ("tensorflow", "tensorflow-estimator", "apache-beam", "pyarrow", "numpy", "estimator-score")
+from pipeline.versions import installed_versions
 
 
 @dataclass(frozen=True)
@@ -313,17 +310,6 @@ def _first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> tuple[Shard, pa.
         if batches := regrouper.finish():
             return shard, batches[0]
     return None
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of what scores rest on: Python and the packages, those that are installed."""
-    versions = {"python": platform.python_version()}
-    for name in VERSIONED:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # run from a checkout, or a TensorFlow under another name
-    return versions
 
 
 def _references(job: Job) -> list[Any]:

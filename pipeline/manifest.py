@@ -159,6 +159,7 @@ def _shard(result: ShardResult) -> dict[str, Any]:
         "path": result.shard.path,
         "bytes": result.shard.bytes,
         "modified": file_time(result.shard.modified),
+        "etag": result.shard.etag,
         "read": result.read,
         "scored": result.scored,
         "rejected": result.rejected,

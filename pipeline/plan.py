@@ -26,6 +26,8 @@ TEMPORARY = "_temporary"
 REJECTED = "_rejected"
 PLAN = "plan.json"
 VERDICT = "verdict.json"
+STARTED = "started"
+"""Tells the launcher that a worker of a cluster runs; holds the run id."""
 
 _NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)", re.DOTALL)
 _NAMED_AT_MOST = 10
@@ -127,7 +129,7 @@ def match_shards(source: Input) -> list[Shard]:
     found: dict[str, Shard] = {}
     for pattern in source.pattern:
         try:
-            matched = files.match(pattern, source.ignore)
+            matched = files.match(pattern, [*source.ignore, *filter(None, [source.ready])])
         except (FileNotFoundError, PermissionError) as error:
             raise InputError(f"input.pattern: {error.filename}: {error.strerror}") from error
         if not matched:
@@ -169,6 +171,11 @@ def missing_numbers(shards: Sequence[Shard]) -> list[str]:
                 f"{before}-*-of-{count}{after}: {len(missing)} of {int(count)} shards are not there: {named_few}{more}"
             )
     return warnings
+
+
+def without_number(shards: Sequence[Shard]) -> list[str]:
+    """Paths of shards whose names are not of the form `*-NNNNN-of-MMMMM`."""
+    return [shard.path for shard in shards if not _NUMBERED.fullmatch(files.base_name(shard.path))]
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -15,11 +15,15 @@ from pipeline.stopwatch import Age, process_age
 
 @dataclass
 class Progress:
-    """Counts of the run in this process; stages add to it from any thread. first: when the first rows were scored."""
+    """Counts of the run in this process; stages add to it from any thread. first: when the first rows were scored.
+
+    tell: shows a line to whoever looks at the progress.
+    """
 
     rows: int = 0
     parts: int = 0
     first: Age | None = None
+    tell: Callable[[str], None] = field(default=lambda message: None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, rows: int = 0, parts: int = 0) -> None:
@@ -58,9 +62,10 @@ def shown(
         yield progress
         return
     stop = threading.Event()
-    stream = stream or sys.stderr
-    show = _bar if stream.isatty() else _lines
-    thread = threading.Thread(target=show, args=(progress, total_parts, stream, interval, stop), daemon=True)
+    progress.tell = lambda message: print(message, file=stream or sys.stderr)  # which a bar has replaced meanwhile
+    shown_on = stream or sys.stderr
+    show = _bar if shown_on.isatty() else _lines
+    thread = threading.Thread(target=show, args=(progress, total_parts, shown_on, interval, stop), daemon=True)
     thread.start()
     try:
         yield progress

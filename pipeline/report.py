@@ -32,6 +32,7 @@ class Report:
     first scores of the run: first_prediction. cpu_seconds: CPU time of this process, for all but launch and run.
     model, transform, record, memory: as in the manifest. rejected_path: where rejected rows lie, if there are any.
     resumed_parts: parts that an unfinished run had scored. not_kept: why others of it were scored again, reason -> parts.
+    known_shards: shards that were left out, for earlier runs have scored them (`input.only_new`).
     stale: what has changed since the output was made that this run has skipped, or has found half published.
     """
 
@@ -43,6 +44,7 @@ class Report:
     run_date: str | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
     shards: int = 0
+    known_shards: int = 0
     model: Mapping[str, Any] = field(default_factory=dict)
     transform: Mapping[str, Any] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -85,13 +87,16 @@ class Report:
 
     def summary(self) -> str:
         """The lines that a person reads at the end of a run that was done or skipped."""
+        if self.status == "skipped" and self.known_shards:
+            known = f"earlier runs have scored all shards of the input, {self.known_shards:,} (input.only_new)"
+            return "\n".join([f"nothing is new: {known}; nothing was published", *self._notes()])
         if self.status == "skipped":
             skipped = f"{self.output} is complete already (output.if_exists: skip); nothing was scored"
             return "\n".join([skipped, *self._notes()])
         step = f", step {self.model['step']}" if self.model.get("step") is not None else ""
         lines = [
             f"rows        {self.rows['read']:,} read, {self.rows['scored']:,} scored, {self.rows['rejected']:,} rejected",
-            f"shards      {self.shards:,}",
+            f"shards      {self.shards:,}{self._known()}",
             f"checkpoint  {self.model['checkpoint']}{step}",
             f"record      {record_in_words(self.record)}",
             f"output      {self.output}",
@@ -107,6 +112,9 @@ class Report:
         if self.rejected_path:
             lines.append(f"rejected    {self.rejected_path}")
         return "\n".join([*lines, *self._notes()])
+
+    def _known(self) -> str:
+        return f", and {self.known_shards:,} that earlier runs have scored" if self.known_shards else ""
 
     def _notes(self) -> list[str]:
         stale = [f"stale       {difference}" for difference in self.stale]

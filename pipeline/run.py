@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import machine, memory, progress
+from pipeline.arrival import match_complete, wait_for_input
 from pipeline.artifacts import STAGING, staging_folder
 from pipeline.commit import abandon, open_folder, published_run, roll_forward
 from pipeline.errors import (
@@ -27,6 +29,7 @@ from pipeline.errors import (
 )
 from pipeline.failure import Failure, read_verdict, remove_failed, write_failed
 from pipeline.graph import Run
+from pipeline.history import new_shards
 from pipeline.job import Job
 from pipeline.launch import Prepared, prepare
 from pipeline.lease import Lease, acquire
@@ -35,7 +38,6 @@ from pipeline.manifest import read_manifest
 from pipeline.parts import plan_parts
 from pipeline.plan import (
     Plan,
-    match_shards,
     missing_numbers,
     temporary,
     utc_now,
@@ -46,6 +48,7 @@ from pipeline.report import Report
 from pipeline.resume import forget, not_kept, sweep, unfinished_plan
 from pipeline.rows import Part
 from pipeline.runner import Asked, is_in_process, pipeline_options, processes_asked, run_pipeline
+from pipeline.runner_options import with_job_options
 from pipeline.scoring import close_scorers
 from pipeline.skip import skip_if_complete, skipped
 from pipeline.staging import listed_digests
@@ -80,13 +83,14 @@ def score(
     Raises:
       ScoringError: with the exit code of the command; nothing was published then, and an earlier output is untouched.
     """
-    options = pipeline_options(beam_arguments)
+    options = pipeline_options(with_job_options(job.runner, beam_arguments))
     asked = processes_asked(options, job.runner.processes_per_machine, workers)
     if is_in_process(options):
         machine.share_cores(1 if asked == "auto" else asked)  # this process is going to be one of them
     output = job.output.path
     if nothing_to_do := skip_if_complete(job, run_date):
         return nothing_to_do
+    wait_for_input(job.input, (lambda _: None) if quiet else partial(print, file=sys.stderr, flush=True))
     run_id = uuid.uuid4().hex
     report = Report(job.name, output, run_date=run_date)
     limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
@@ -176,10 +180,17 @@ def _score(
         forget(lease)
     unfinished = unfinished_plan(lease.output)
     with _launching(lease, unfinished):
-        matched = match_shards(job.input)
-        shards = matched[: limited["shards"]] if limited else matched
-        prepared = prepare(job, shards, staging_folder(job), unfinished.staged if unfinished else None)
+        matched = match_complete(job.input, waited=True)
+        most = limited["shards"] if limited else None
+        prepared = prepare(job, matched[:most], staging_folder(job), unfinished.staged if unfinished else None)
     try:
+        fresh, notes = new_shards(job, matched, prepared.settings)
+        report.known_shards = len(matched) - len(fresh)
+        if not fresh:
+            forget(lease)
+            report.status, report.warnings = "skipped", [*report.warnings, *notes]
+            return
+        shards = fresh[:most]
         rows = limited["rows"] if limited else None
         key = prepared.spec.key if rows is None else f"{prepared.spec.key}, the first {rows} rows"
         parts = plan_parts(shards, prepared.spec.job, prepared.spec.columns, key, rows, unfinished)
@@ -187,13 +198,14 @@ def _score(
             spec = replace(prepared.spec, processes=_processes(asked, prepared, len(parts), options))
         report.seconds["launch"] = time.monotonic() - launched
         report.of_launch(prepared.stopwatch)
-        warnings = (*prepared.warnings, *missing_numbers(matched))
+        warnings = (*prepared.warnings, *missing_numbers(matched), *notes)
         plan = _plan(job, lease.run_id, report, parts, prepared, spec.processes, warnings, limited)
         write_plan(lease.output, plan)
         started = time.monotonic()
         limits = Limits(job.errors.max_bad_rows, job.errors.max_broken_shards, job.errors.rejected_path)
         with progress.shown(len(parts), quiet):
-            report.warnings += _run(Run(lease, spec, prepared.schema, limits, rows), options)
+            versions = None if is_in_process(options) else prepared.versions
+            report.warnings += _run(Run(lease, spec, prepared.schema, limits, rows, versions), options)
         report.seconds["run"] = time.monotonic() - started
         report.of_first_prediction(progress.current.first if spec.processes == 1 else None)
     finally:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Literal
@@ -19,7 +17,6 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     PortableOptions,
     StandardOptions,
-    _BeamArgumentParser,
 )
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.worker import sdk_worker
@@ -27,9 +24,12 @@ from apache_beam.runners.worker import sdk_worker
 from pipeline.errors import JobError, ScoringError
 from pipeline.failure import verdict
 from pipeline.graph import Run, build
+from pipeline.job.runner import SECRETS
 from pipeline.lease import Lease
 from pipeline.machine import cores
 from pipeline.processes import WorkerProcesses
+from pipeline.runner_options import beam_parser
+from pipeline.threads import in_thread
 
 Asked = int | Literal["auto"]
 """How many processes of a machine hold a copy of the model: a number, 0 for one a core, or as many as fit."""
@@ -40,15 +40,6 @@ IN_PROCESS = "FnApiRunner"
 ONE_A_MACHINE = "no_use_multiple_sdk_containers"
 """The experiment by which Dataflow starts one process on a machine in place of one a core."""
 
-SECRETS = {
-    "s3_access_key_id": "AWS_ACCESS_KEY_ID",
-    "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY",
-    "s3_session_token": "AWS_SESSION_TOKEN",
-    "azure_connection_string": "AZURE_STORAGE_CONNECTION_STRING",
-}
-"""Options whose value would stand in the command line and in the options of the job, for all to see; the environment
-variable that does the same."""
-
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options, which hold for the filesystems of this process from now on.
@@ -58,11 +49,8 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     Raises:
       JobError: naming the option.
     """
-    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
-    for group in PipelineOptions.__subclasses__():
-        group._add_argparse_args(parser)
     try:
-        known, unknown = parser.parse_known_args(list(arguments))
+        known, unknown = beam_parser().parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise JobError(f"command line: {error}") from error
     if unknown:
@@ -74,6 +62,10 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     standard = options.view_as(StandardOptions)
     if standard.runner in (None, "DirectRunner"):
         standard.runner = IN_PROCESS
+    if standard.runner != IN_PROCESS:
+        from pipeline.flink import refuse_unrunnable
+
+        refuse_unrunnable(options)
     FileSystems.set_options(options)
     return options
 
@@ -139,7 +131,10 @@ def run_pipeline(run: Run, options: PipelineOptions) -> None:
     In process, `run.spec.processes` of them score: this one, and others started by it where it is more than 1.
     """
     if not is_in_process(options):
-        _run(beam.Pipeline(options=options), run)
+        from pipeline.cluster import run_on_cluster  # late: a run on this machine needs none of it
+
+        with _without_traces():  # LOOPBACK: workers run in this process
+            run_on_cluster(run, options)
         return
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode == "multi_processing":
@@ -177,22 +172,4 @@ def _tell(lease: Lease, lost: ScoringError) -> None:
 
 def _run(p: beam.Pipeline, run: Run) -> None:
     build(p, run)
-    _interruptibly(lambda: p.run().wait_until_finish())
-
-
-def _interruptibly(call: Callable[[], object]) -> None:
-    """Call something in a thread and wait for it.
-
-    SIGTERM and Ctrl-C raise in the main thread, and that must not happen in the middle of the runner's own locks: it
-    ended in "cannot notify on un-acquired lock" in place of the signal.
-    """
-    done: Future[object] = Future()
-
-    def work() -> None:
-        try:
-            done.set_result(call())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    done.result()
+    in_thread(lambda: p.run().wait_until_finish()).result()

@@ -81,19 +81,22 @@ class Scorer:
             self._open(_features(spec))
 
     @classmethod
-    def from_config(cls, path: str, run_date: str | None = None, overrides: Sequence[str] = ()) -> Scorer:
+    def from_config(
+        cls, path: str, run_date: str | None = None, overrides: Sequence[str] = (), variables: Sequence[str] = ()
+    ) -> Scorer:
         """A scorer for the model, transform and output columns of a job file; its shards are not looked at.
 
         Args:
           path: the job file.
           run_date: YYYY-MM-DD, fills `{run_date}`.
           overrides: `section.key=value`, as `--set` on the command line.
+          variables: `name=value`, as `--var` on the command line.
         """
         from pipeline.code import add_user_code
         from pipeline.job.file import load_job
         from pipeline.launch import open_estimator, open_transform
 
-        job = load_job(path, run_date, overrides)
+        job = load_job(path, run_date, overrides, variables)
         add_user_code(job.code)
         import pipeline.tf_estimator  # noqa: F401  before any user code is imported
 

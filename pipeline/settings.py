@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 _WHICH_MODEL = ("model_dir", "checkpoint", "record", "require_record", "staging")
 """Keys of `model` that no score depends on once the checkpoint is resolved."""
-_WHICH_SHARDS = ("pattern", "ignore", "split_bytes")
-"""Keys of `input` that choose what is read and cut it into parts: each part has a digest of its own shards."""
+_WHICH_SHARDS = (
+    "pattern", "ignore", "split_bytes", "ready", "min_shards", "require_complete", "wait", "only_new", "history",
+)  # fmt: skip
+"""Keys of `input` that choose what is read, and when, and cut it into parts: each part has a digest of its own shards."""
 _VERSIONS = ("tensorflow", "tensorflow-estimator", "estimator-score")
 """Packages of which another version may give other scores."""
 

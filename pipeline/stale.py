@@ -9,6 +9,7 @@ from pipeline import checkpoint as checkpoints
 from pipeline import files
 from pipeline.artifacts import transform_digests
 from pipeline.errors import ScoringError
+from pipeline.history import read_history
 from pipeline.job import Job
 from pipeline.manifest import file_time, read_manifest
 from pipeline.plan import match_shards
@@ -16,9 +17,9 @@ from pipeline.staging import file_digest
 
 _NAMED_AT_MOST = 5
 _WITHOUT_MEANING = {
-    "input": ("split_bytes",),
+    "input": ("split_bytes", "ready", "min_shards", "require_complete", "wait", "only_new", "history"),
     "output": ("path", "if_exists", "rows_per_file"),
-    "runner": ("processes_per_machine",),
+    "runner": ("name", "options", "processes_per_machine"),
 }
 """Keys of the job that say nothing of the rows in an output."""
 
@@ -56,14 +57,19 @@ def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 def _shards(manifest: Mapping[str, Any], job: Job) -> Iterator[str]:
     then = {shard["path"]: (shard["bytes"], shard["modified"]) for shard in manifest["shards"]}
     try:
-        now = {shard.path: (shard.bytes, file_time(shard.modified)) for shard in match_shards(job.input)}
+        now = {shard.path: shard for shard in match_shards(job.input)}
     except ScoringError as error:
         yield f"shards: {error}"
         return
     if manifest.get("limited"):
         yield "the output is that of a trial run (limited)"
-    yield from _named("added", [path for path in now if path not in then])
-    yield from _named("changed", [path for path in now if path in then and now[path] != then[path]])
+    added = [path for path in now if path not in then]
+    if added and job.input.only_new:
+        history = read_history(job, manifest.get("settings", {}))
+        added = [path for path in added if now[path] not in history]
+    yield from _named("added", added)
+    known = {path: (shard.bytes, file_time(shard.modified)) for path, shard in now.items()}
+    yield from _named("changed", [path for path in now if path in then and known[path] != then[path]])
     yield from _named("gone", [path for path in then if path not in now])
 
 

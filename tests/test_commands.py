@@ -149,7 +149,7 @@ def test_stopped_from_the_keyboard(bench: Bench, shard: Path) -> None:
 def test_terminated(bench: Bench, shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import run
 
-    monkeypatch.setattr(run, "match_shards", lambda source: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(run, "match_complete", lambda source, waited: os.kill(os.getpid(), signal.SIGTERM))
     outcome = bench.score()
     assert outcome.code == 143
     assert outcome.error == "terminated; nothing was published\n"

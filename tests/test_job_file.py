@@ -280,6 +280,12 @@ def test_defaults(folder):
         "csv": {"header": True, "columns": [], "delimiter": ",", "nulls": [""]},
         "ignore": ["_*", ".*"],
         "split_bytes": None,
+        "ready": None,
+        "min_shards": None,
+        "require_complete": False,
+        "wait": None,
+        "only_new": False,
+        "history": [],
     }
     assert job.model.model_dump() == {
         "estimator": None,

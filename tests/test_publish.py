@@ -98,11 +98,11 @@ def test_manifest(output: str) -> None:
         ],
         "shards": [
             {
-                "path": "in/0.csv", "bytes": 0, "modified": "1970-01-02T00:00:00.500000Z", "read": 1501,
+                "path": "in/0.csv", "bytes": 0, "modified": "1970-01-02T00:00:00.500000Z", "etag": None, "read": 1501,
                 "scored": 1500, "rejected": 1, "state": "done", "rows_lost": 0,
             },
             {
-                "path": "in/1.csv", "bytes": 10, "modified": "1970-01-02T00:00:00.500000Z", "read": 1200,
+                "path": "in/1.csv", "bytes": 10, "modified": "1970-01-02T00:00:00.500000Z", "etag": None, "read": 1200,
                 "scored": 1200, "rejected": 0, "state": "tail_lost", "rows_lost": None,
             },
         ],

@@ -113,6 +113,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     (tmp_path / "my_trainer" / "__init__.py").touch()
     (tmp_path / "libs" / "my_layers-1.2-py3-none-any.whl").touch()
+    (tmp_path / "house.yaml").write_text(BASE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

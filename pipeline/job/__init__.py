@@ -24,6 +24,7 @@ from pydantic import (
 
 from pipeline.job.checks import mistakes
 from pipeline.job.messages import KeyPath, MistakesError, describe
+from pipeline.job.runner import Runner
 from pipeline.job.values import (
     ArrowType,
     FeatureEntry,
@@ -35,13 +36,14 @@ from pipeline.job.values import (
     Text,
     budget,
     distinct,
+    duration,
     features_as_written,
     features_or_reference,
     format_of_all,
     one_or_more,
     passthrough_columns,
+    plain_file_name,
     prediction_keys,
-    processes,
     reference,
 )
 
@@ -58,7 +60,6 @@ Count = Annotated[int, Field(ge=1)]
 Names = Annotated[list[Text], AfterValidator(distinct)]
 Reference = Annotated[str, BeforeValidator(reference)]
 Budget = Annotated[int | float, BeforeValidator(budget)]
-Processes = Annotated[int | Literal["auto"], BeforeValidator(processes)]
 
 
 class Csv(Section):
@@ -86,7 +87,11 @@ class Csv(Section):
 
 
 class Input(Section):
-    """The shards and how to read them. `format` is always known here; `rename`: our name -> name in the file."""
+    """The shards and how to read them. `format` is always known here; `rename`: our name -> name in the file.
+
+    ready, min_shards, require_complete: when the input is all there; `wait`: how long a run waits for that, such as 30m.
+    only_new: leave out shards that a run in `history`, patterns of output folders, has scored.
+    """
 
     pattern: Annotated[list[Text], BeforeValidator(one_or_more), Field(min_length=1)]
     format: Format = Field(default=None, validate_default=True)
@@ -95,6 +100,12 @@ class Input(Section):
     csv: Csv = Csv()
     ignore: list[Text] = Field(default=["_*", ".*"])
     split_bytes: Count | None = None
+    ready: Annotated[str, AfterValidator(plain_file_name)] | None = None
+    min_shards: Count | None = None
+    require_complete: bool = False
+    wait: Annotated[str, BeforeValidator(duration)] | None = None
+    only_new: bool = False
+    history: Annotated[list[Text], BeforeValidator(one_or_more)] = Field(default=[])
 
     @field_validator("pattern")
     @classmethod
@@ -238,16 +249,11 @@ class Errors(Section):
     keep_record: bool = True
 
 
-class Runner(Section):
-    """How a runner uses its machines. processes_per_machine: processes with a copy of the model; None: the runner's own way."""
-
-    processes_per_machine: Processes | None = None
-
-
 class Job(Section):
     """One job file.
 
     features: the raw feature spec, a reference to a function that returns it, or None where the transform carries it.
+    base: the job files that it was merged over. No part of the settings.
     """
 
     name: str
@@ -260,6 +266,7 @@ class Job(Section):
     output: Output
     errors: Errors = Errors()
     runner: Runner = Runner()
+    base: Annotated[list[Text], BeforeValidator(one_or_more)] = Field(default=[], exclude=True)
     _source: str = PrivateAttr(default="")
 
     @field_validator("name")
@@ -279,7 +286,7 @@ class Job(Section):
         settings = self.model_dump(exclude_none=True)
         if self.input.format != "csv":
             del settings["input"]["csv"]
-        if not settings["runner"]:
+        if self.runner == Runner():
             del settings["runner"]
         return settings
 

@@ -73,6 +73,12 @@ def _input(job: Job) -> Found:
             ("input", "split_bytes"),
             f"cuts Parquet shards at their row groups, the format of the input is {job.input.format}; leave it out",
         )
+    if job.input.only_new and not job.input.history:
+        yield (
+            ("input", "history"),
+            "is missing; only_new leaves out what earlier runs have scored: write their output folders, such as "
+            "predictions/*",
+        )
 
 
 def _output_columns(job: Job) -> Found:

@@ -26,12 +26,16 @@ class FitJob(Section):
     input: Input
     features: Features
     transform: FitTransform
+    base: Annotated[list[Text], BeforeValidator(one_or_more)] = Field(default=[], exclude=True)
 
     @model_validator(mode="after")
     def _possible(self) -> FitJob:
         found: list[tuple[KeyPath, str]] = []
         if self.input.optional:
             found.append((("input", "optional"), "is for scoring; training rows have all features, so leave it out"))
+        for key in ("ready", "min_shards", "require_complete", "wait", "only_new", "history"):
+            if key in self.input.model_fields_set:
+                found.append((("input", key), "is for scoring; leave it out"))
         if isinstance(self.features, dict):
             found += [(("features", name, key), why) for name, key, why in unfit(self.features)]
         if found:

@@ -35,6 +35,8 @@ _EXTENSIONS: dict[str, Format] = {
 _COMPRESSED = {"tfrecord": ("gz", "gzip", "zlib", "z"), "csv": ("gz", "gzip"), "jsonl": ("gz", "gzip")}
 _SHARD_NUMBER = re.compile(r"(-[\d*?]+-of-[\d*?]+|-?\*+)$")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"[1-9]\d{0,8}[smhd]")
 _PREDICTION = re.compile(r"(?P<key>[^\[\]]+)(\[(?P<index>-?\d+)\])?")
 
 
@@ -134,6 +136,28 @@ def budget(value: Any) -> int | float:
     if value < 0:
         raise ValueError(f"a count is 0 or more, got {value}")
     return value
+
+
+def duration(value: Any) -> str:
+    """A length of time: a whole number of seconds, minutes, hours or days, such as 30m."""
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return value
+    seconds = f"; write {value}s for seconds" if type(value) is int and value > 0 else ""
+    raise ValueError(f"expected a duration such as 90s, 30m, 2h or 1d, got {describe(value)}{seconds}")
+
+
+def seconds_of(text: str) -> int:
+    """The seconds of a `duration`."""
+    return int(text[:-1]) * _SECONDS[text[-1]]
+
+
+def plain_file_name(name: str) -> str:
+    """The name of one file, without a folder and without wildcards."""
+    if not name or re.search(r"[/\\*?\[]", name):
+        raise ValueError(
+            f"expected the name of a file that lies beside the shards, such as _SUCCESS, got {describe(name)}"
+        )
+    return name
 
 
 def processes(value: Any) -> int | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
@@ -12,18 +12,19 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from pipeline import progress
+from pipeline import files, progress
 from pipeline.ahead import one_ahead
 from pipeline.batch import Regrouper
 from pipeline.commit import published_run
 from pipeline.errors import BrokenShard, CountError
-from pipeline.failure import raise_verdict
+from pipeline.failure import raise_verdict, verdict
 from pipeline.job import Batch, Input
 from pipeline.lease import Lease
-from pipeline.plan import read_plan
+from pipeline.plan import STARTED, read_plan, temporary
 from pipeline.read import as_planned, first_rows, joined, read_input
 from pipeline.results import find_result
 from pipeline.rows import Chunk, Columns, Part, PartBatch, Piece, ShardEnd
+from pipeline.versions import installed_versions, refuse_other_versions
 
 NAMESPACE = "estimator"
 """Of the metrics."""
@@ -31,18 +32,67 @@ NAMESPACE = "estimator"
 
 @dataclass
 class ReadPlan(beam.PTransform):
-    """The parts of a plan that have no result yet, spread over the workers. Output: Part."""
+    """The parts of a plan that have no result yet, spread over the workers. Output: Part.
+
+    versions: of the launcher, where workers may have others; None: they are this process, or started by it.
+    """
 
     lease: Lease
+    versions: Mapping[str, str] | None = None
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[Part]:
+        if self.versions is None:
+            lease = root | "Lease" >> beam.Create([self.lease])
+        else:
+            lease = root | "Versions" >> _SameVersions(self.lease, self.versions)
         return (
-            root
-            | "Lease" >> beam.Create([self.lease])
+            lease
             | "Parts" >> beam.FlatMap(_parts)
             | "Spread" >> beam.Reshuffle()
             | "Unfinished" >> beam.Filter(_is_unfinished, self.lease).with_output_types(Part)
         )
+
+
+@dataclass
+class _SameVersions(beam.PTransform):
+    """Refuse workers with other versions, before anything runs there that Beam pickles as the code of one Python version.
+
+    Nothing here is, so any Python can read it, and the grouping keeps all that follows in a stage of its own.
+    """
+
+    lease: Lease
+    versions: Mapping[str, str]
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[Lease]:
+        return (
+            root
+            | "Start" >> beam.Impulse()
+            | "Compare" >> beam.ParDo(_Compare(self.lease, self.versions)).with_output_types(tuple[bytes, bytes])
+            | "Then" >> beam.GroupByKey()
+            | "Lease" >> beam.ParDo(_Always(self.lease)).with_output_types(Lease)
+        )
+
+
+class _Compare(beam.DoFn):
+    def __init__(self, lease: Lease, versions: Mapping[str, str]):
+        self._lease, self._versions = lease, dict(versions)
+
+    def process(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        lease = self._lease
+        if published_run(lease.output) != lease.run_id:  # else a retry: `_temporary` is gone
+            with verdict(lease, "launch"):
+                lease.check()
+                refuse_other_versions(self._versions, installed_versions())
+                files.write_bytes(temporary(lease.output, STARTED), lease.run_id.encode())
+        yield b"", b""
+
+
+class _Always(beam.DoFn):
+    def __init__(self, lease: Lease):
+        self._lease = lease
+
+    def process(self, start: tuple[bytes, Iterable[bytes]]) -> Iterator[Lease]:
+        yield self._lease
 
 
 def _parts(lease: Lease) -> Iterable[Part]:
