@@ -19,6 +19,8 @@ from pipeline.errors import InputError
 from pipeline.job import Input
 from pipeline.job.values import duration, seconds_of
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 

@@ -19,6 +19,8 @@ from benchmarks.dataset import FORMATS, WORKLOADS, Dataset
 from benchmarks.measure import Usage
 from pipeline.commands import main
 
+pytestmark = pytest.mark.any_tensorflow
+
 ROWS = 1_000
 every_workload = pytest.mark.parametrize("workload", WORKLOADS)
 

@@ -15,6 +15,8 @@ from fuzz.oracle import Reading, read_csv, read_jsonl
 from fuzz.run import names_of, run
 from fuzz.subject import Outcome
 
+pytestmark = pytest.mark.any_tensorflow
+
 SAMPLE = 300
 LONG = 4_000
 """Mutants of each format."""

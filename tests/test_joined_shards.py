@@ -16,6 +16,8 @@ from left_behind import OVERWRITE, assert_failed, failed, make_shards, shard_of
 from test_rescore import MENDED, STRICT, WRITERS, again, read, rejecting_run, rows_of, undisturbed
 from test_shard_sizes import peak_memory
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 JOINED = "output.rows_per_file=11"

@@ -12,6 +12,8 @@ from pipeline.commands import main
 from pipeline.read import first_rows
 from pipeline.rows import ROW, Chunk, Rejected
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 def chunk(start, count, bad=()):
     numbers = [number for number in range(start, start + count) if number not in bad]

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.any_tensorflow
+
 TESTS = Path(__file__).parent
 BLOCK = 10_000
 GROWTH = 1.10

@@ -20,6 +20,8 @@ from pipeline.job import Job
 from pipeline.manifest import file_time
 from pipeline.rows import Shard
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 SETTINGS = {"checkpoint": "c0ffee", "code": "beef"}

@@ -25,6 +25,8 @@ from pipeline.launch import Prepared
 from pipeline.run import score
 from pipeline.stale import stale
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from bad_inputs import NUMBER_MARK, Bench, Row, example, make_rows, tfrecord
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 TYPES = {

@@ -20,6 +20,8 @@ from bad_inputs import Bench, example, make_rows, tfrecord
 from pipeline import files
 from pipeline.lease import Lease, acquire
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 ROWS = make_rows(12)

@@ -19,6 +19,8 @@ from test_rescore import MENDED, STRICT, again, read, rows_of, to_parquet, undis
 from pipeline.errors import BrokenShard
 from pipeline.readers.parquet import ParquetShard
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 EACH = {"input": {"split_bytes": 1}}

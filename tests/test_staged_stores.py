@@ -30,6 +30,8 @@ from pipeline.errors import ModelError
 from pipeline.job.file import load_job
 from pipeline.manifest import read_manifest
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

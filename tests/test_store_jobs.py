@@ -25,6 +25,8 @@ from pipeline.manifest import read_manifest
 from pipeline.report import Report
 from pipeline.run import score
 
+pytestmark = pytest.mark.any_tensorflow
+
 NAMES = ["a b.{}", "ä%20.{}", "deep/er/c.{}"]
 ROWS = 20
 """Of each shard."""

@@ -22,6 +22,8 @@ import pytest
 import tensorflow as tf
 from bad_inputs import same
 
+pytestmark = pytest.mark.any_tensorflow
+
 TESTS = Path(__file__).parent
 SHARDS, ROWS = 6, 5
 KILLED = -signal.SIGKILL
