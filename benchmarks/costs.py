@@ -17,17 +17,17 @@ class Costs:
     path: bytes of a shard's path. shard_row, output_row: bytes of a row in a shard and in the output.
     """
 
-    start: float = 6.0
-    start_clock: float = 5.5
-    row: float = 3.6e-6
-    batch: float = 1.5e-3
-    part: float = 2.6e-3
-    shard: float = 0.78e-3
-    worker_start: float = 5.5
+    start: float = 4.6
+    start_clock: float = 5.0
+    row: float = 4.1e-6
+    batch: float = 2.2e-3
+    part: float = 1.9e-3
+    shard: float = 0.34e-3
+    worker_start: float = 3.8
     connect: float = 1.5
-    cores: float = 1.3
-    launch_shard: float = 50e-6
-    publish_part: float = 0.8e-3
+    cores: float = 1.1
+    launch_shard: float = 19e-6
+    publish_part: float = 0.33e-3
     path: int = 58
     shard_row: int = 451
     output_row: int = 11
@@ -73,7 +73,7 @@ def plan_bytes(parts: int, shards: int, path: int) -> int:
 
 def manifest_bytes(parts: int, shards: int, path: int) -> int:
     """Size of _manifest.json, but for what depends on the job alone. shards: input files."""
-    return 173 * parts + (168 + path) * shards
+    return 173 * parts + (198 + path) * shards
 
 
 def result_bytes(parts: int, shards: int, path: int) -> int:

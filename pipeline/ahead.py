@@ -10,16 +10,16 @@ Item = TypeVar("Item")
 
 
 def one_ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:
-    """The items; the next one is made by `pool` meanwhile. What `items` raises, is raised in its place.
+    """The items; the next one is made by `pool` meanwhile, but for the first. What `items` raises, is raised in its place.
 
     It pays where both sides let go of the interpreter's lock for most of their time, as TensorFlow, Arrow and reads do.
     """
     end = object()
-    upcoming = pool.submit(next, items, end)
-    try:
-        while (item := upcoming.result()) is not end:
-            upcoming = pool.submit(next, items, end)
+    item: object = next(items, end)
+    while item is not end:
+        upcoming = pool.submit(next, items, end)
+        try:
             yield item  # type: ignore[misc]
-    finally:
-        upcoming.cancel()
-        wait([upcoming])  # `items` may be closed then
+        finally:
+            wait([upcoming])  # `items` may be closed then
+        item = upcoming.result()

@@ -68,12 +68,13 @@ class _Score(beam.DoFn):
     def process(self, batch: PartBatch) -> Iterator[PartBatch]:
         while self._load_seconds:  # what is counted in setup is lost
             self._load.update(round(self._load_seconds.pop() * 1e3))
-        before, self._under_way = self._under_way, (batch, self._thread.submit(self._timed, batch.rows))
+        before, self._under_way = self._under_way, None
+        if not batch.last:
+            self._under_way = batch, self._thread.submit(self._timed, batch.rows)
         if before is not None:
             yield self._scored(*before)
         if batch.last:
-            last, self._under_way = self._under_way, None
-            yield self._scored(*last)
+            yield self._scored(batch)
 
     def finish_bundle(self) -> None:
         if self._under_way is not None:
@@ -85,9 +86,9 @@ class _Score(beam.DoFn):
         start = time.perf_counter()
         return self._scorer.score(rows), time.perf_counter() - start
 
-    def _scored(self, batch: PartBatch, scoring: Future[tuple[Scored, float]]) -> PartBatch:
+    def _scored(self, batch: PartBatch, scoring: Future[tuple[Scored, float]] | None = None) -> PartBatch:
         with self._verdict(batch.shard):
-            scored, seconds = scoring.result()
+            scored, seconds = scoring.result() if scoring is not None else self._timed(batch.rows)
         if batch.rows.num_rows:
             self._inferences.inc(batch.rows.num_rows)
             self._batch_rows.update(batch.rows.num_rows)
