@@ -35,6 +35,14 @@ ROOT = Path(__file__).resolve().parent.parent
 POM = Path(__file__).resolve().parent / "data" / "flink_job_server" / "pom.xml"
 TASK_MANAGERS, SLOTS = 2, 2
 _START_SECONDS = 90.0
+_POOL = """
+from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, main
+BeamFnExternalWorkerPoolServicer.StopWorker = lambda *_: beam_fn_api_pb2.StopWorkerResponse()
+main()
+"""
+"""Beam's pool, shared by two TaskManagers, which it is not made for: both call their workers by the same names, so that one
+would stop those of the other. A worker ends by itself when its TaskManager hangs up."""
 
 
 class FlinkCluster:
@@ -122,7 +130,7 @@ class FlinkCluster:
 
     def _start_pool(self) -> None:
         """Start the worker pool, which starts its workers by the first `python` on PATH."""
-        command = [self._python, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self._pool}"]
+        command = [self._python, "-c", _POOL, f"--service_port={self._pool}"]
         path = os.pathsep.join([str(Path(self._python).parent), os.environ["PATH"]])
         self._start("pool", command, {"PATH": path})
 
