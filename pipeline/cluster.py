@@ -90,9 +90,7 @@ class ClusterJob:
     def cancel(self) -> None:
         """Cancel the job, and wait a moment for its end."""
         flink = self._flink
-        if (
-            flink is not None and flink.cancel()
-        ):  # also where Ctrl-C has ended the job server, which is a process of its own
+        if flink is not None and flink.cancel():  # also where Ctrl-C has ended the job server, a process of its own
             has_ended = flink.has_ended
         else:
             self._result.cancel()
@@ -148,9 +146,7 @@ def _follow(job: ClusterJob, run: Run) -> None:
                     break
                 looks.look()
                 answered = time.monotonic()
-            except (
-                OSError
-            ):  # of a store, or of the cluster's REST interface; or `_temporary` was deleted at this moment
+            except OSError:  # of a store, or of the cluster; or `_temporary` was deleted at this moment
                 if time.monotonic() - answered > _OUT_OF_REACH:
                     raise
             time.sleep(_LOOK_EVERY)

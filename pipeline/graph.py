@@ -34,8 +34,7 @@ def build(p: beam.Pipeline, run: Run) -> None:
     job, columns, lease = run.spec.job, run.spec.columns, run.lease
     (
         p
-        | "Plan"
-        >> ReadPlan(lease, run.versions)  # the parts, frozen at launch; a part is one shard, unless told otherwise
+        | "Plan" >> ReadPlan(lease, run.versions)  # the parts, frozen at launch: a shard each, unless told otherwise
         | "Read" >> ReadShards(job.input, columns, job.batch, job.errors.keep_record, run.limit_rows, lease)
         | "Batch" >> BatchRows(job.batch)  # by rows and bytes, never across parts
         | "Predict" >> Predict(run.spec, lease)  # training's transform and the Estimator in one session

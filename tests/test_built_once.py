@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
-import linear_model
 import pytest
-import tensorflow as tf
+from linear_job import job_settings, write_job, write_shards
 
 from pipeline.commands import main
 
@@ -24,19 +23,8 @@ FUNCTIONS = {"build_estimator": 1, "model_fn": 1}
 @pytest.fixture
 def calls(linear_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A job over 20 shards, and the file that its model writes a line to whenever it is called."""
-    for shard in range(SHARDS):
-        with tf.io.TFRecordWriter(str(tmp_path / f"rows-{shard:05d}.tfrecord")) as writer:
-            for record in linear_model.to_examples(linear_model.make_columns(ROWS, seed=shard)):
-                writer.write(record)
-    job = {
-        "name": "built-once",
-        "code": [str(TESTS / "linear_model.py")],
-        "input": {"pattern": str(tmp_path / "*.tfrecord")},
-        "features": linear_model.FEATURES,
-        "model": {**linear_model.MODEL, "model_dir": linear_model_dir},
-        "output": {"path": str(tmp_path / "out")},
-    }
-    (tmp_path / "job.yaml").write_text(json.dumps(job), encoding="utf-8")
+    write_shards(tmp_path, SHARDS, ROWS)
+    write_job(tmp_path, job_settings(tmp_path, linear_model_dir, "built-once"))
     monkeypatch.setenv("LINEAR_MODEL_CALLS", str(tmp_path / "calls"))
     return tmp_path / "calls"
 

@@ -18,11 +18,10 @@ from typing import Any
 
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
-import linear_model
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 from flink_cluster import ROOT, FlinkCluster
+from linear_job import job_settings, write_job, write_shards
 from test_tabular import needs_extra
 from test_tabular import work as tabular  # noqa: F401  a fixture
 
@@ -121,24 +120,11 @@ class Bench:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, model_dir: str, **params: Any) -> None:
-        for shard in range(SHARDS):
-            with tf.io.TFRecordWriter(str(self.folder / f"rows-{shard:05d}.tfrecord")) as writer:
-                for record in linear_model.to_examples(linear_model.make_columns(ROWS, seed=shard)):
-                    writer.write(record)
+        write_shards(self.folder, SHARDS, ROWS)
         self.calls.touch()
-        job = {
-            "name": "slow",
-            "code": [str(TESTS / "linear_model.py"), str(TESTS / "slow_model.py")],
-            "input": {"pattern": str(self.folder / "*.tfrecord")},
-            "features": linear_model.FEATURES,
-            "model": {
-                "estimator": "slow_model:build_estimator",
-                "model_dir": model_dir,
-                "params": {"calls": str(self.calls), "seconds": 1.0, **params},
-            },
-            "output": {"path": str(self.output)},
-        }
-        self.config.write_text(json.dumps(job))
+        told = {"calls": str(self.calls), "seconds": 1.0, **params}
+        model = {"estimator": "slow_model:build_estimator", "params": told}
+        write_job(self.folder, job_settings(self.folder, model_dir, "slow", model, ["slow_model.py"]))
 
     @property
     def config(self) -> Path:

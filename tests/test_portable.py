@@ -8,10 +8,9 @@ from typing import Any
 
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
-import linear_model
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
+from linear_job import job_settings, write_job, write_shards
 
 from pipeline.commands import main
 
@@ -22,21 +21,8 @@ SHARDS, ROWS = 3, 7
 
 @pytest.fixture
 def job(tmp_path: Path, linear_model_dir: str) -> Path:
-    for shard in range(SHARDS):
-        with tf.io.TFRecordWriter(str(tmp_path / f"rows-{shard:05d}.tfrecord")) as writer:
-            for record in linear_model.to_examples(linear_model.make_columns(ROWS, seed=shard)):
-                writer.write(record)
-    settings = {
-        "name": "portable",
-        "code": [str(TESTS / "linear_model.py")],
-        "input": {"pattern": str(tmp_path / "*.tfrecord")},
-        "features": linear_model.FEATURES,
-        "model": {**linear_model.MODEL, "model_dir": linear_model_dir},
-        "output": {"path": str(tmp_path / "out")},
-    }
-    path = tmp_path / "job.yaml"
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    return path
+    write_shards(tmp_path, SHARDS, ROWS)
+    return write_job(tmp_path, job_settings(tmp_path, linear_model_dir, "portable"))
 
 
 def published(output: Path) -> tuple[list[Any], dict[str, Any]]:

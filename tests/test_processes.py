@@ -14,6 +14,7 @@ import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import DebugOptions, PortableOptions
+from linear_job import job_settings, write_job, write_shards
 
 from pipeline import machine
 from pipeline.commands import main
@@ -194,24 +195,8 @@ def test_memory_of_this_process() -> None:
 @pytest.fixture
 def job(linear_model_dir: str, tmp_path: Path) -> Path:
     """A job file over three shards."""
-    import linear_model
-    import tensorflow as tf
-
-    for shard in range(3):
-        with tf.io.TFRecordWriter(str(tmp_path / f"rows-{shard}.tfrecord")) as writer:
-            for record in linear_model.to_examples(linear_model.make_columns(5, seed=shard)):
-                writer.write(record)
-    settings = {
-        "name": "processes",
-        "code": [str(Path(__file__).with_name("linear_model.py"))],
-        "input": {"pattern": str(tmp_path / "*.tfrecord")},
-        "features": linear_model.FEATURES,
-        "model": {**linear_model.MODEL, "model_dir": linear_model_dir},
-        "output": {"path": str(tmp_path / "out")},
-    }
-    path = tmp_path / "job.yaml"
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    return path
+    write_shards(tmp_path, 3, 5)
+    return write_job(tmp_path, job_settings(tmp_path, linear_model_dir, "processes"))
 
 
 def score(job: Path, *options: str) -> tuple[int, dict[str, Any]]:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pipeline.tf_estimator  # makes tf.estimator exist
 
-import linear_model
 import pytest
+from linear_job import job_settings, write_shards
 
 import pipeline.run
 from pipeline.commands import main
@@ -59,19 +59,8 @@ def run(*arguments: str) -> Ended:
 def job(linear_model_dir: str, tmp_path: Path) -> dict[str, Any]:
     """A job over one shard, with a model of its own."""
     shutil.copytree(linear_model_dir, tmp_path / "model")
-    import tensorflow as tf
-
-    with tf.io.TFRecordWriter(str(tmp_path / "rows.tfrecord")) as writer:
-        for record in linear_model.to_examples(linear_model.make_columns(5)):
-            writer.write(record)
-    return {
-        "name": "startup",
-        "code": [str(ROOT / "tests" / "linear_model.py")],
-        "input": {"pattern": str(tmp_path / "*.tfrecord")},
-        "features": linear_model.FEATURES,
-        "model": {**linear_model.MODEL, "model_dir": str(tmp_path / "model")},
-        "output": {"path": str(tmp_path / "out")},
-    }
+    write_shards(tmp_path, 1, 5)
+    return job_settings(tmp_path, str(tmp_path / "model"), "startup")
 
 
 def write(job: dict[str, Any], folder: Path) -> str:
@@ -198,7 +187,7 @@ def test_a_launch_takes_little_for_a_shard(
         raise LaunchedError
 
     monkeypatch.setattr(pipeline.run, "run_pipeline", end)
-    record = (tmp_path / "rows.tfrecord").read_bytes()
+    record = (tmp_path / "rows-00000.tfrecord").read_bytes()
     seconds = {}
     for count in (200, 4000):
         folder = tmp_path / str(count)

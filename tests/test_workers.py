@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from bad_inputs import same
+from linear_job import job_settings, write_job, write_shards
 
 pytestmark = pytest.mark.any_tensorflow
 
@@ -38,19 +39,9 @@ class Bench:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for shard in range(SHARDS):
-            with tf.io.TFRecordWriter(str(self.folder / f"rows-{shard:05d}.tfrecord")) as writer:
-                for record in linear_model.to_examples(linear_model.make_columns(ROWS, seed=shard)):
-                    writer.write(record)
-        job = {
-            "name": "workers",
-            "code": [str(TESTS / "linear_model.py"), str(TESTS / "held_model.py")],
-            "input": {"pattern": str(self.folder / "*.tfrecord")},
-            "features": linear_model.FEATURES,
-            "model": {"estimator": "held_model:build_estimator", "model_dir": self.model_dir},
-            "output": {"path": str(self.folder / "out")},
-        }
-        (self.folder / "job.yaml").write_text(json.dumps(job), encoding="utf-8")
+        write_shards(self.folder, SHARDS, ROWS)
+        model, code = {"estimator": "held_model:build_estimator"}, ["held_model.py"]
+        write_job(self.folder, job_settings(self.folder, self.model_dir, "workers", model, code))
 
     @property
     def output(self) -> Path:
