@@ -188,7 +188,7 @@ def test_memory_of_this_process() -> None:
     before = usage()
     block = bytearray(os.urandom(1 << 20)) * 64
     after = usage()
-    assert 64 << 20 <= after.private - before.private < 80 << 20
+    assert 60 << 20 <= after.private - before.private < 80 << 20  # other threads free and take some meanwhile
     assert peak() >= after.private + after.shared > len(block)
 
 
