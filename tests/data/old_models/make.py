@@ -45,10 +45,10 @@ def keep(model_dir, destination):
     """The newest checkpoint, as `model_dir` holds it."""
     os.makedirs(destination)
     newest = tf.train.latest_checkpoint(model_dir)
-    for path in [os.path.join(model_dir, "checkpoint"), newest + ".index"] + glob.glob(newest + ".data-*"):
+    for path in [os.path.join(model_dir, "checkpoint"), newest + ".index", *glob.glob(newest + ".data-*")]:
         shutil.copy(path, destination)
     with open(os.path.join(destination, "checkpoint"), "w") as state:
-        state.write('model_checkpoint_path: "{}"\n'.format(os.path.basename(newest)))
+        state.write(f'model_checkpoint_path: "{os.path.basename(newest)}"\n')
 
 
 def main():
