@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pandas as pd
@@ -17,10 +16,9 @@ from published import listing, new_plan, publish_plan, run, table, write_part
 from test_files import KINDS, new_folder
 
 from pipeline import files
-from pipeline.errors import BudgetError, CountError, InputError, OutputError
+from pipeline.errors import BudgetError
 from pipeline.manifest import read_manifest
-from pipeline.plan import temporary
-from pipeline.publish import Limits, collect_results, existing_output
+from pipeline.publish import Limits
 from pipeline.results import find_result
 
 
@@ -283,85 +281,6 @@ def test_rejected_path_of_the_job(tmp_path: Path) -> None:
     assert listing(rejected) == ["part-00000-of-00001.parquet"]
 
 
-ABSENT = "no row of 1000 has a value for: x; correct input.rename, or list under input.optional"
-
-
-@pytest.mark.parametrize(
-    ("rows", "present", "optional", "refused"),
-    [
-        pytest.param(1000, 0, (), True, id="absent"),
-        pytest.param(999, 0, (), False, id="small input"),
-        pytest.param(1000, 1, (), False, id="once present"),
-        pytest.param(1000, 0, ("x",), False, id="optional"),
-    ],
-)
-def test_a_feature_that_no_row_has(
-    output: str, rows: int, present: int, optional: tuple[str, ...], refused: bool
-) -> None:
-    plan = new_plan("r1", 2, features=("x", "y"), optional=optional)
-    write_part(output, plan, 0, scored=rows - 500, present={"x": present, "y": 1})
-    write_part(output, plan, 1, scored=499, rejected=1)
-    if not refused:
-        assert publish_plan(output, plan, Limits(1))["warnings"] == []
-        return
-
-    with pytest.raises(InputError) as error:
-        publish_plan(output, plan, Limits(1))
-
-    assert str(error.value).startswith(ABSENT)
-    assert str(error.value).endswith(f"rejected rows: {output}/_rejected")
-    assert error.value.exit_code == 3
-
-
-def test_a_part_without_result(output: str) -> None:
-    plan = new_plan("r1", 2)
-    write_part(output, plan, 0)
-
-    with pytest.raises(CountError, match=r"part 1 \(in/1.csv\): there is no result of it") as error:
-        publish_plan(output, plan)
-
-    assert error.value.exit_code == 5
-
-
-def test_a_broken_shard_of_an_earlier_run_is_no_result_of_this_one(output: str) -> None:
-    plan = new_plan("r1", 1)
-    write_part(output, plan, 0, state="tail_lost")
-
-    with pytest.raises(CountError, match="there is no result of it"):
-        collect_results(output, replace(plan, run_id="r2"))
-
-
-def test_a_part_whose_file_is_gone(output: str) -> None:
-    plan = new_plan("r1", 1)
-    write_part(output, plan, 0)
-    files.delete([temporary(output, plan.parts[0].key, "a1.parquet")])
-
-    with pytest.raises(CountError, match="there is no result of it"):
-        publish_plan(output, plan)
-
-
-def test_a_result_that_does_not_add_up(output: str) -> None:
-    plan = new_plan("r1", 1)
-    write_part(output, plan, 0, rejected=1)
-    path = temporary(output, plan.parts[0].key, "result.json")
-    files.write_bytes(path, files.read_bytes(path).replace(b'"read": 4', b'"read": 5'))
-
-    with pytest.raises(CountError, match=r"part 0 \(in/0.csv\): 5 rows were read, but 3 scored and 1 rejected"):
-        publish_plan(output, plan, Limits(1))
-
-
-def test_a_run_that_does_not_add_up_leaves_an_earlier_output_as_it_was(output: str) -> None:
-    run(output, "r1", 2)
-    plan = new_plan("r2", 2)
-    write_part(output, plan, 0)
-
-    with pytest.raises(CountError):
-        publish_plan(output, plan)
-
-    assert files.read_bytes(files.join(output, "_SUCCESS")) == b"r1"
-    assert table(output, "part-00001-of-00002.parquet").num_rows == 3
-
-
 def test_overwrite_leaves_nothing_of_a_run_with_more_shards_and_all_that_is_foreign(output: str) -> None:
     run(output, "r1", 5, rejected=1)
     foreign = ["README.md", "part-of-the-story.txt", "_rejected/notes.txt", "other/part-00004-of-00005.parquet"]
@@ -388,49 +307,6 @@ def test_a_manifest_cannot_have_other_files_deleted(output: str) -> None:
     run(output, "r2", 2)
 
     assert all(files.read_bytes(files.join(output, name)) == b"mine" for name in targets)
-
-
-@pytest.mark.parametrize(
-    ("if_exists", "decision"), [("fail", OutputError), ("skip", "skip"), ("overwrite", "write")], ids=str
-)
-def test_an_output_that_exists(output: str, if_exists: Any, decision: Any) -> None:
-    assert existing_output(output, if_exists) == "write"
-    run(output, "r1", 2)
-    if decision is not OutputError:
-        assert existing_output(output, if_exists) == decision
-        return
-
-    with pytest.raises(OutputError, match=r"output.path: .* write output.if_exists: skip .* or overwrite") as error:
-        existing_output(output, if_exists)
-
-    assert error.value.exit_code == 7
-
-
-@pytest.mark.parametrize("success", [False, True], ids=["no _SUCCESS", "foreign _SUCCESS"])
-def test_part_files_of_others_are_not_written_among(output: str, success: bool) -> None:
-    files.write_bytes(files.join(output, "part-00000-c0ffee.snappy.parquet"), b"")
-    if success:
-        files.write_bytes(files.join(output, "_SUCCESS"), b"")
-
-    with pytest.raises(
-        OutputError, match=r"holds part-00000-c0ffee\.snappy\.parquet, which no _manifest.json there names"
-    ):
-        existing_output(output, "overwrite")
-
-
-@pytest.mark.parametrize("text", [b"[]", b"{", b'{"format_version": 1}'], ids=["list", "no JSON", "no files"])
-def test_a_manifest_of_others(output: str, text: bytes) -> None:
-    files.write_bytes(files.join(output, "_manifest.json"), text)
-
-    with pytest.raises(OutputError, match=r"_manifest\.json is no manifest of ours; delete it"):
-        existing_output(output, "overwrite")
-
-
-def test_other_files_are_no_output(output: str) -> None:
-    for name in ("README.md", "part.csv", "sub/part-00000-of-00001.parquet"):
-        files.write_bytes(files.join(output, name), b"")
-
-    assert existing_output(output, "fail") == "write"
 
 
 def test_many_parts(tmp_path: Path) -> None:
