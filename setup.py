@@ -11,6 +11,8 @@ BEAM = ">=2.77,<2.78"
 
 # Enough for gs:// with either TensorFlow; Beam's own extra is for its runner on Dataflow as well.
 GCS = ["google-cloud-storage>=3.1,<4", "google-auth-httplib2>=0.2,<1", "google-apitools>=0.5.31,<0.6"]
+# Beam's runner on Dataflow, from beside either TensorFlow: the client of its API, in the bounds of Beam's extra gcp.
+DATAFLOW = [*GCS, "google-cloud-dataflow-client>=0.13,<0.14", "orjson>=3.9.7,<4"]
 # Amazon S3 creates, replaces and deletes objects on condition; older boto3 cannot ask for that.
 AWS = [f"apache-beam[aws]{BEAM}", "boto3>=1.41,<2"]
 
@@ -53,6 +55,7 @@ setup(
         # No wheels for 3.13; on 3.10 tensorflow-metadata wants protobuf 6.32 at most, and Beam's extra gcp 6.33 at least.
         "fit": ["tensorflow-transform>=1.21,<1.22; python_version >= '3.11' and python_version < '3.13'"],
         "gcs": GCS,
+        "dataflow": DATAFLOW,
         "gcp": [f"apache-beam[gcp]{BEAM}"],  # needs protobuf 6, so TensorFlow 2.21
         "aws": AWS,
         "azure": [f"apache-beam[azure]{BEAM}"],
@@ -68,7 +71,7 @@ setup(
             "pre-commit>=4,<5",
             "pre-commit-hooks>=5,<7",
             "types-PyYAML>=6,<7",
-            *GCS,
+            *DATAFLOW,
             *AWS,
             "gcp-storage-emulator>=2026.7,<2027",
             "moto[s3]>=5.2,<6",

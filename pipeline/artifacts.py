@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline import checkpoint as checkpoints
 from pipeline import files
+from pipeline.assets import local_paths, sources_of_assets, with_local_assets
 from pipeline.checkpoint import Checkpoint, data_file, read_bundle
 from pipeline.errors import ModelError, ScoringError
+from pipeline.exported_model import folder_of, found_again, name_in_copy, sources_of
+from pipeline.graph_files import refuse_missing
 from pipeline.job import Best
 from pipeline.machine_cache import machine_cache
 from pipeline.plan import temporary
@@ -33,7 +35,7 @@ from pipeline.staging import (
     file_digest,
     stage,
 )
-from pipeline.tensor_bundle import damaged_tensor
+from pipeline.tensor_bundle import EMPTY_BUNDLE, damaged_tensor
 
 if TYPE_CHECKING:
     from pipeline.job import Job
@@ -56,11 +58,15 @@ _SAVED_MODEL = re.compile(
 
 @dataclass(frozen=True)
 class Copies:
-    """What was staged, for the workers. None where production is read in place."""
+    """What was staged, for the workers. None where production is read in place.
+
+    assets: that the graph reads. named: those of `model.assets`.
+    """
 
     model: Staged | None = None
     transform: Staged | None = None
     assets: Staged | None = None
+    named: Staged | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,19 @@ class Places:
     checkpoint: Checkpoint | None = None
     model: Copy | None = None
     transform: Copy | None = None
+    named: Copy | None = None
 
     @property
     def local_job(self) -> Job:
         """The job with the paths of the copies."""
-        job = self.job
+        job = with_local_assets(self.job, self.named)
+        if job.model.saved_model and self.checkpoint is not None:
+            folder = self.model.folder if self.model is not None else folder_of(self.checkpoint)
+            update = {
+                "saved_model": folder,
+                "allow_unused": ["*"],
+            }  # the graph is its own, whatever one signature reads
+            job = job.model_copy(update={"model": job.model.model_copy(update=update)})
         if self.model is not None and job.model.model_dir:
             job = job.model_copy(update={"model": job.model.model_copy(update={"model_dir": self.model.folder})})
         if self.transform is not None and job.transform is not None:
@@ -91,7 +105,7 @@ class Places:
         """The checkpoint with the path of its copy."""
         if self.model is None:
             return self.chosen
-        return replace(self.chosen, path=files.join(self.model.folder, files.base_name(self.chosen.path)))
+        return replace(self.chosen, path=files.join(self.model.folder, name_in_copy(self.chosen)))
 
     @property
     def chosen(self) -> Checkpoint:
@@ -107,7 +121,9 @@ class Places:
 
     def is_copied(self, path: str) -> bool:
         """Whether a path lies in a copy."""
-        return any(path.startswith(f"{copy.folder}/") for copy in (self.model, self.transform) if copy is not None)
+        return any(
+            path.startswith(f"{copy.folder}/") for copy in (self.model, self.transform, self.named) if copy is not None
+        )
 
     @contextmanager
     def named_as_in_job(self) -> Iterator[None]:
@@ -127,9 +143,15 @@ class Places:
     def _names(self) -> Iterator[tuple[str, str]]:
         if self.model is not None and self.checkpoint is not None:
             yield self.local_checkpoint.path, self.checkpoint.path
-            yield self.model.folder, self.job.model.model_dir or self.checkpoint.path.rpartition("/")[0]
+            folder = (
+                folder_of(self.checkpoint) if self.checkpoint.saved_model else self.checkpoint.path.rpartition("/")[0]
+            )
+            yield self.model.folder, self.job.model.model_dir or folder
         if self.transform is not None and self.job.transform is not None:
             yield self.transform.folder, self.job.transform.path or ""
+        if self.named is not None:
+            local = local_paths(self.job.model.assets, self.named)
+            yield from ((local[name], path) for name, path in self.job.model.assets.items())
 
 
 def staging_folder(job: Job) -> str:
@@ -173,6 +195,14 @@ def _transform_files(folder: str) -> dict[str, str]:
     return {name: place for name, place in found.items() if _SAVED_MODEL.fullmatch(name)}
 
 
+def stage_named(assets: Mapping[str, str], staging: str | None) -> Copy | None:
+    """Copy the files of `model.assets`; None where there are none, or all can be read in place. staging: as above."""
+    target = _target(staging, *assets.values())
+    if not assets or target is None:
+        return None
+    return _again_if_changed(lambda: stage(target, sources_of_assets(assets)), "a file of model.assets")
+
+
 def stage_model(
     job: Job, model_dir: str | None, staging: str | None, choose: Callable[[], Checkpoint]
 ) -> tuple[Checkpoint, Copy | None]:
@@ -202,6 +232,7 @@ def stage_assets(paths: Sequence[str], places: Places, staging: str | None) -> C
     target = _target(staging, *paths)
     if not paths or target is None:
         return None
+    refuse_missing(paths)
     sources = {name: Source(path, file_digest(path)) for name, path in zip(_asset_names(paths), paths, strict=True)}
     return _again_if_changed(lambda: stage(target, sources), "a file that the graph reads")
 
@@ -244,6 +275,8 @@ def fetched_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _sources_of_checkpoint(checkpoint: Checkpoint) -> dict[str, Source | bytes]:
+    if checkpoint.saved_model:
+        return {**sources_of(checkpoint)}
     folder, _, base = checkpoint.path.rpartition("/")
     state = f'model_checkpoint_path: "{base}"\nall_model_checkpoint_paths: "{base}"\n'
     return {_STATE_FILE: state.encode(), **{name: Source(files.join(folder, name)) for name, _ in checkpoint.files}}
@@ -256,6 +289,8 @@ def _sources_of_model(job: Job, model_dir: str | None, checkpoint: Checkpoint) -
         if isinstance(job.model.checkpoint, Best):
             events = files.match(files.join(job.model.model_dir, "eval*", "*.tfevents.*"))
             small |= {"/".join(info.path.split("/")[-2:]): info.path for info in events}
+    if checkpoint.saved_model:
+        model_dir = folder_of(checkpoint)
     record = job.model.record or (files.join(model_dir, RECORD) if model_dir else "")
     for path in (files.join(record, TRANSFORM), sample_path(record, checkpoint.digest)):
         if record and files.exists(path):
@@ -281,12 +316,12 @@ def _extras(model_dir: str) -> dict[str, str]:
 
 def _prove(checkpoint: Checkpoint, folder: str) -> None:
     """The copy is the checkpoint that was chosen, and its tensors are those that its index was written for."""
-    path = files.join(folder, files.base_name(checkpoint.path))
+    path = files.join(folder, name_in_copy(checkpoint))
     try:
-        found = checkpoints.resolve(None, path)
+        found = found_again(checkpoint, folder)
         if found.digest != checkpoint.digest:
             raise ChangedError(f"the files of {checkpoint.path} were replaced")
-        bundle = read_bundle(path)
+        bundle = read_bundle(path) if checkpoint.files else EMPTY_BUNDLE
         damaged = damaged_tensor(bundle, lambda shard: files.open_read(data_file(path, shard, bundle)))
     except ModelError as error:
         raise ChangedError(str(error).replace(path, checkpoint.path)) from error

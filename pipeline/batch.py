@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.rows import ORIGIN, RECORD, ROW
+from pipeline.rows import RECORD, fields_of_record
 
 
 class Regrouper:
@@ -58,7 +58,7 @@ def row_bytes(rows: pa.RecordBatch) -> np.ndarray:
 
     A record that is only kept in case its row is rejected does not count: keeping it must not move a boundary.
     """
-    names = [name for name in rows.schema.names if name not in (ROW, RECORD, ORIGIN)] or [RECORD]
+    names = fields_of_record(rows) or [name for name in rows.schema.names if name == RECORD]
     total = np.zeros(rows.num_rows, np.int64)
     for name in names:
         total += _value_bytes(rows.column(name))

@@ -43,6 +43,8 @@ class Checkpoint:
     digest: SHA-256, in hex, of the index (it holds a checksum of every tensor) and of names and sizes of the data files.
     files: base name and bytes of the index and of each data file.
     note: what a person should know of the choice, or "".
+    saved_model: whether it stands for a whole SavedModel (pipeline/exported_model.py), which the digest covers; `files` is
+        empty for one without variables.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Checkpoint:
     digest: str
     files: tuple[tuple[str, int], ...]
     note: str = ""
+    saved_model: bool = False
 
 
 def resolve(model_dir: str | None, choice: str | os.PathLike[str] | int | Best = "latest") -> Checkpoint:
@@ -85,6 +88,10 @@ def resolve(model_dir: str | None, choice: str | os.PathLike[str] | int | Best =
 
 def of_job(job: Job, model_dir: str | None) -> Checkpoint:
     """The checkpoint that a job chooses; raises as `resolve` does. model_dir: that of the job, or of the Estimator."""
+    if job.model.saved_model:
+        from pipeline import exported_model
+
+        return exported_model.resolve(job.model.saved_model)
     choice = job.model.checkpoint
     return resolve(model_dir, choice if isinstance(choice, (str, int)) else Best(choice.metric, choice.mode))
 

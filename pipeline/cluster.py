@@ -6,21 +6,25 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, TimeoutError
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, Protocol
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
+from apache_beam.transforms.environments import SDK_VERSION_CAPABILITY_PREFIX
 
 from pipeline import files, progress
+from pipeline.dataflow import DataflowJob, is_dataflow, packaged, refused_in_words
 from pipeline.errors import ScoringError, Terminated
 from pipeline.failure import read_verdict
 from pipeline.flink import Flink, error_in_words, flink_of
 from pipeline.graph import Run, build
+from pipeline.handover import Job, job_name, runner_name
 from pipeline.plan import STARTED, read_plan, temporary
 from pipeline.results import RESULT, PartResult
 from pipeline.threads import in_thread
@@ -34,25 +38,46 @@ _LAST_WORDS = 30.0
 """Seconds that submitting, cancelling, and telling the error may take once the end is known."""
 
 
-def run_on_cluster(run: Run, options: PipelineOptions) -> None:
+def run_on_cluster(run: Run, options: PipelineOptions) -> dict[str, str]:
     """Submit the pipeline and wait until it is done, with progress as the results of parts appear in the output.
+
+    A run that is left is not waited for.
+
+    Returns:
+      `runner` and `name` of the job, and `id` and `url` as far as they are known.
 
     Raises:
       VerdictError: a worker has found what no retry can mend; the job is cancelled at once.
       ScoringError: the job failed; the message is that of the Python error, without the Java one around it.
       KeyboardInterrupt, Terminated: after the job was cancelled.
     """
-    flink = flink_of(options, f"{run.spec.job.name}-{run.lease.run_id[:8]}")
+    name = job_name(options, run.spec.job.name, run.lease.run_id)
+    called = {"runner": runner_name(options), "name": name}
+    if is_dataflow(options):
+        with packaged(options, name), refused_in_words(name), _without_messages():
+            pipeline = beam.Pipeline(options=options)
+            build(pipeline, run)
+            return called | _submit_and_follow(pipeline, partial(DataflowJob.of, options), run)
+    flink = flink_of(options, name)
     runner = _runner(options)
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, run)
     try:
         with _without_messages():
-            _follow(_submit(pipeline, flink), run)
+            return called | _submit_and_follow(pipeline, partial(ClusterJob, flink=flink), run)
     finally:
         server = getattr(runner, "server", None)
         if server is not None:
             server.stop()
+
+
+def _submit_and_follow(
+    pipeline: beam.Pipeline, as_job: Callable[[PipelineResult], SubmittedJob], run: Run
+) -> dict[str, str]:
+    job = _submit(pipeline, as_job)
+    if not run.lease.is_left:
+        _follow(job, run)
+    return job.known_as()
 
 
 class _OwnServer(PortableRunner):
@@ -68,6 +93,16 @@ class _OwnServer(PortableRunner):
         self.server = getattr(server, "_job_server", server)
         return self.server
 
+    def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        """Submit the pipeline without the versions of Python and Beam that its workers are to have, which `ReadPlan` compares.
+
+        Beam's workers would refuse others before they answer the runner, which waits three minutes and tries again.
+        """
+        for environment in pipeline.components.environments.values():
+            others = [name for name in environment.capabilities if not name.startswith(SDK_VERSION_CAPABILITY_PREFIX)]
+            environment.capabilities[:] = others
+        return super().run_portable_pipeline(pipeline, options)
+
 
 def _runner(options: PipelineOptions) -> Any:
     runner = create_runner(options.view_as(StandardOptions).runner)
@@ -76,8 +111,16 @@ def _runner(options: PipelineOptions) -> Any:
     return type(type(runner).__name__, (_OwnServer, type(runner)), {})()
 
 
+class SubmittedJob(Job, Protocol):
+    """A job of this process."""
+
+    def retried(self) -> str | None: ...
+
+    def known_as(self) -> dict[str, str]: ...
+
+
 class ClusterJob:
-    """A job that was submitted."""
+    """A job that was submitted through Beam's job interface."""
 
     def __init__(self, result: PipelineResult, flink: Flink | None):
         self._result, self._flink = result, flink
@@ -120,21 +163,29 @@ class ClusterJob:
         raise ScoringError(f"the job failed on the cluster: {error_in_words(text)}")
 
     def retried(self) -> str | None:
-        """What a cluster that runs the job again has met since the last call."""
-        return self._flink.new_failure() if self._flink is not None else None
+        """What a cluster that runs the job again has met since the last call, in words."""
+        failure = self._flink.new_failure() if self._flink is not None else None
+        return None if failure is None else error_in_words(failure)
+
+    def known_as(self) -> dict[str, str]:
+        """The job's id on the cluster, if that tells it."""
+        with suppress(OSError):  # what is done is done, known or not
+            if self._flink is not None and (found := self._flink.job_id()) is not None:
+                return {"id": found}
+        return {}
 
 
-def _submit(pipeline: beam.Pipeline, flink: Flink | None) -> ClusterJob:
+def _submit(pipeline: beam.Pipeline, as_job: Callable[[PipelineResult], SubmittedJob]) -> SubmittedJob:
     submitted: Future[PipelineResult] = in_thread(pipeline.run)
     try:
-        return ClusterJob(submitted.result(), flink)
+        return as_job(submitted.result())
     except (KeyboardInterrupt, Terminated):
         with suppress(Exception):
-            ClusterJob(submitted.result(_LAST_WORDS), flink).cancel()
+            as_job(submitted.result(_LAST_WORDS)).cancel()
         raise
 
 
-def _follow(job: ClusterJob, run: Run) -> None:
+def _follow(job: SubmittedJob, run: Run) -> None:
     """Wait for the end of a job."""
     looks = _Looks(job, run)
     answered = time.monotonic()
@@ -165,10 +216,11 @@ def _follow(job: ClusterJob, run: Run) -> None:
 class _Looks:
     """What is looked at while a job runs: its verdict, its progress, and what goes wrong."""
 
-    def __init__(self, job: ClusterJob, run: Run):
+    def __init__(self, job: SubmittedJob, run: Run):
         self._job, self._lease = job, run.lease
         self._finished = _FinishedParts(run)
-        self._silent_until: float | None = time.monotonic() + _SILENCE
+        # Dataflow starts machines, which takes minutes, and tells by itself why it cannot
+        self._silent_until = None if isinstance(job, DataflowJob) else time.monotonic() + _SILENCE
 
     def look(self) -> None:
         """Raises VerdictError, or LeaseLost, where the run cannot come to a good end any more."""
@@ -179,7 +231,7 @@ class _Looks:
         self._finished.count()
         if (error := self._job.retried()) is not None:
             self._lease.check()  # else that is what failed
-            progress.current.tell(f"the cluster runs again what failed: {error_in_words(error)}")
+            progress.current.tell(f"the cluster runs again what failed: {error}")
         if self._silent_until is None:
             return
         if _is_started(output, run_id):
@@ -220,7 +272,7 @@ class _FinishedParts:
 
 @contextmanager
 def _without_messages() -> Iterator[None]:
-    """Keep from the terminal what the job service says: Java traces, and in them Python's, which may hold values of rows."""
+    """Keep from the terminal what runners say of a job: traces of Java and of Python, which may hold values of rows."""
     if os.environ.get("ESTIMATOR_SCORE_TRACEBACK"):
         yield
         return

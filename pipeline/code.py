@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.code_errors import explain_user_error
 from pipeline.errors import JobError, ScoringError
 from pipeline.job.messages import did_you_mean
+from pipeline.keras_builder import first_import
 
 __all__ = ["add_user_code", "call_with_known_arguments", "explain_user_error", "resolve", "source_files"]
 
@@ -63,7 +64,8 @@ def resolve(reference: str, key: str, needs_tensorflow: bool = False) -> Callabl
             raise ScoringError(str(error)) from error
     module_name, _, attribute = reference.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        with first_import(module_name):
+            found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise JobError(f"{key}: cannot import {module_name!r}: {_no_module(module_name, error.name)}") from error
@@ -98,7 +100,7 @@ def call_with_known_arguments(function: Callable[..., Any], available: Mapping[s
                 name = getattr(function, "__qualname__", type(function).__name__)
                 raise JobError(
                     f"{getattr(function, '__module__', '')}:{name} requires the argument {parameter.name!r}; "
-                    f"it can have {', '.join(available)} by name; give others a default"
+                    f"it can have {', '.join(available)} by name; write others under model.args, or give them a default"
                 )
         else:
             arguments[parameter.name] = available[parameter.name]

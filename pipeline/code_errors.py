@@ -47,7 +47,10 @@ def _where(error: BaseException) -> tuple[str, int]:
 
 
 def _is_library(file: str) -> bool:
-    return file.startswith(_INSTALLED) or "/site-packages/" in file or "/dist-packages/" in file
+    """Also what AutoGraph made of a library's code in a file of its own."""
+    return file.startswith(_INSTALLED) or any(
+        part in file for part in ("/site-packages/", "/dist-packages/", "/__autograph_generated_file")
+    )
 
 
 def _remedy(error: BaseException, source: str) -> str:
@@ -56,7 +59,14 @@ def _remedy(error: BaseException, source: str) -> str:
     if type(error).__name__ == "UnparsedFlagAccessError":
         return (
             "; absl parses flags only where a program starts, and here the module is imported: "
-            "take the value from model.params, or call flags.FLAGS.mark_as_parsed() to have the defaults"
+            "write model.argv in the job file, such as [--units=8], or [] to have the defaults"
+        )
+    if type(error).__name__ == "UnrecognizedFlagError":
+        return "; it parsed the flags of this command as its own: write its flags in model.argv, or [] to have the defaults"
+    if re.search(r"No such file or directory|file\b.* does not exist", str(error)):
+        return (
+            "; name a file that the code opens under model.assets (NAME: PATH), and give the code its path by {assets.NAME} in "
+            "model.params"
         )
     for pattern in _NOT_FOUND:
         match = pattern.search(str(error))
@@ -73,7 +83,13 @@ def _tensorflow_remedy(module: str, name: str, source: str) -> str:
         return (
             f"; tf.{used[0] if used else 'contrib'} was removed in TensorFlow 2: write its equivalent of "
             "tensorflow.compat.v1 (xavier_initializer is glorot_uniform_initializer, fully_connected is layers.dense, "
-            "with other variable names), or export a SavedModel with the TensorFlow 1 that trained the model"
+            "with other variable names), or export a SavedModel with the TensorFlow 1 that trained the model and score that: "
+            "model.saved_model"
+        )
+    if name.startswith("BoostedTrees"):
+        return (
+            "; boosted trees were removed in TensorFlow 2.9, and no later one has their operations: score the model with "
+            "TensorFlow 2.8 or older, or train it anew as a TensorFlow Decision Forest"
         )
     # TensorFlow's own name of the module, such as tensorflow._api.v2.train, or tf_keras.api._v2.keras.losses for tf.losses
     inner = re.sub(r"^(tensorflow|tensorflow_estimator|tf_keras|keras)\b(.*\b_?v2\b)?\.?", "", module)

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         commands = {
             "score": _score, "check": _check, "explain": _explain, "inspect": _inspect, "record": _record,
-            "compare": _compare, "fit": _fit,
+            "compare": _compare, "fit": _fit, "wait": _wait,
         }  # fmt: skip
         return commands[known.command](known, rest)
     except ScoringError as error:
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--workers", type=_workers, metavar="N", help="processes that score on this machine, or auto: as many as fit"
     )
+    score.add_argument("--no_wait", action="store_true", help="leave the run to the cluster; see the command wait")
     score.add_argument("--report", metavar="FILE", help="write the report of the run as JSON")
     score.add_argument("--quiet", action="store_true", help="no progress and no summary")
     commands.add_parser("check", parents=[job], allow_abbrev=False, help="prove the job without running it")
@@ -146,8 +147,16 @@ def _parser() -> argparse.ArgumentParser:
         "fit", parents=[job], allow_abbrev=False, help="make a transform from training shards (extra fit)",
         epilog="Further options go to Beam, such as --runner.",
     )  # fmt: skip
+    wait = commands.add_parser(
+        "wait", allow_abbrev=False, help="wait for a run that was left to a cluster; ends with its exit code"
+    )
+    wait.add_argument("output", help="the output folder")
+    wait.add_argument("--timeout", type=_seconds, metavar="6h", help="for so long at most; s, m, h or d")
     inspect = commands.add_parser("inspect", allow_abbrev=False, help="tell what a file or folder holds")
     inspect.add_argument("path", help="a checkpoint, a transform folder, a SavedModel, a shard or an output folder")
+    inspect.add_argument(
+        "--as_job", action="store_true", help="print a draft of the job file that scores with a SavedModel"
+    )
     compare = commands.add_parser(
         "compare", allow_abbrev=False, help="two sets of scores, joined by key: how far apart, which rows",
         description=COMPARE, epilog=COMPARE_RULES, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -173,6 +182,15 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> int:
+    from pipeline.job.values import duration, seconds_of
+
+    try:
+        return seconds_of(duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _workers(text: str) -> int | Literal["auto"]:
@@ -230,6 +248,7 @@ def _run(job: Job, known: argparse.Namespace, beam_arguments: list[str]) -> Repo
         limit_shards=known.limit_shards,
         limit_rows=known.limit_rows,
         workers=known.workers,
+        no_wait=known.no_wait,
         beam_arguments=beam_arguments,
     )
 
@@ -270,11 +289,19 @@ def _fit(known: argparse.Namespace, beam_arguments: list[str]) -> int:
     return 0
 
 
+def _wait(known: argparse.Namespace, _: list[str]) -> int:
+    quiet_libraries()
+    from pipeline.wait import wait
+
+    print(wait(known.output, known.timeout, lambda message: print(message, file=sys.stderr, flush=True)).summary())
+    return 0
+
+
 def _inspect(known: argparse.Namespace, _: list[str]) -> int:
     quiet_libraries()
-    from pipeline.inspect import inspect
+    from pipeline.inspect import draft_job, inspect
 
-    print(inspect(known.path))
+    print(draft_job(known.path) if known.as_job else inspect(known.path))
     return 0
 
 

@@ -145,11 +145,22 @@ def _carry_out(medium: Medium, intent: Intent) -> None:
             medium.retire(info)
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(medium.move, intent.moves))
-        for folder in {info.path.rpartition("/")[0] for info in intent.delete}:
+        for folder in _emptied(output, intent.delete):
             files.delete_empty_folder(folder)
         manifest = json.dumps(intent.manifest, indent=1, ensure_ascii=False).encode()
         medium.write(manifest, files.join(output, MANIFEST))
         medium.write(intent.run_id.encode(), files.join(output, SUCCESS))
+
+
+def _emptied(output: str, deleted: Iterable[FileInfo]) -> list[str]:
+    """Folders that may be empty now, the deepest first: those of the files, and those between them and the output."""
+    folders = set()
+    for folder in {info.path.rpartition("/")[0] for info in deleted}:
+        folders.add(folder)
+        while folder.startswith(f"{output.rstrip('/')}/"):
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(folders, key=len, reverse=True)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +50,8 @@ def decode_column(values: pa.Array | pa.ChunkedArray, feature: Feature, *, optio
 
     Args:
       values: of any Arrow type. A fixed feature takes lists nested as its shape, flat lists of all its values as a
-        tf.Example has them, and plain values where it has one. A list feature takes flat lists and plain values.
+        tf.Example has them, and plain values where it has one. A list feature takes flat lists and plain values, a
+        sequence lists of steps too.
       optional: a missing value gives the feature's filler although it has no default.
     """
     array = _plain(values)
@@ -68,7 +71,7 @@ def decode_column(values: pa.Array | pa.ChunkedArray, feature: Feature, *, optio
 
 def _is_decoded(array: pa.Array, feature: Feature) -> bool:
     """Whether it is what decoding would give, as it is most often."""
-    if array.type != feature.arrow_type or feature.kind != "fixed":
+    if array.type != feature.arrow_type or feature.is_list:
         return False
     return array.null_count == 0 and not (feature.shape and array.values.null_count)
 
@@ -81,11 +84,14 @@ def to_rows(leaves: Leaves, feature: Feature, optional: bool) -> Decoded:
             bad.setdefault(row, f"expected {wanted(feature)}, found {_number(leaves.counts[row])}")
         if feature.default is None and not optional:
             bad.update(dict.fromkeys(np.flatnonzero(leaves.missing).tolist(), "missing, and it has no default"))
+    if feature.kind == "sequence":
+        for row in np.flatnonzero(leaves.counts % feature.size).tolist():
+            bad.setdefault(row, f"expected {wanted(feature)}, found {_number(leaves.counts[row])}")
     usable = ~leaves.missing
     usable[list(bad)] = False
     present = leaves.counts > 0
     present[list(leaves.bad)] = True
-    values = _fixed_rows(leaves, feature, usable) if feature.kind == "fixed" else _list_rows(leaves, usable)
+    values = _list_rows(leaves, usable) if feature.is_list else _fixed_rows(leaves, feature, usable)
     return Decoded(values, present, bad, leaves.missing)
 
 
@@ -101,7 +107,9 @@ def refused_rows(refused: Refused, row_of: np.ndarray, feature: Feature) -> dict
 
 def wanted(feature: Feature) -> str:
     """The shape of a row of a feature, in words."""
-    if feature.kind != "fixed":
+    if feature.kind == "sequence" and feature.shape:
+        return f"steps of shape {feature.shape} = {_number(feature.size)} each"
+    if feature.is_list:
         return "a flat list"
     return f"shape {feature.shape} = {_number(feature.size)}" if feature.shape else "one value"
 
@@ -131,9 +139,10 @@ def explain_example(record: bytes, columns: Columns) -> str | None:
     except DecodeError:
         return "the record is not a tf.Example"
     for name, feature in columns.features.items():
-        source = columns.source(name)
-        value = values.get(source)
-        reason = _explain_value(value, feature, optional=name in columns.optional)
+        if feature.is_composite:
+            reason = _explain_fields(values, feature.renamed(columns.source))
+        else:
+            reason = _explain_value(values.get(columns.source(name)), feature, optional=name in columns.optional)
         if reason is not None:
             return f"feature {name!r}: {reason}"
     for name, column in columns.passthrough.items():
@@ -147,6 +156,25 @@ def explain_example(record: bytes, columns: Columns) -> str | None:
     return None
 
 
+def _explain_fields(values: Any, feature: Feature) -> str | None:
+    counts = {}
+    for part in feature.parts:
+        value = values.get(part.name)
+        reason = _explain_value(value, part)
+        if reason is not None:
+            return f"{part.name!r}: {reason}"
+        counts[part.name] = len(getattr(value, _EXAMPLE_LISTS[part.dtype]).value) if value is not None else 0
+    return unequal_fields(counts) if feature.kind == "sparse" else None
+
+
+def unequal_fields(counts: Mapping[str, int]) -> str | None:
+    """Why a sparse feature with so many indices and values in a row cannot be read; None where they are as many."""
+    if len(set(counts.values())) < 2:
+        return None
+    found = " and ".join(f"{_number(count)} of {key!r}" for key, count in counts.items())
+    return f"expected as many indices as values, found {found}"
+
+
 def _explain_value(value: Any, feature: Feature, optional: bool = True) -> str | None:
     kind = value.WhichOneof("kind") if value is not None else None
     if kind is None:
@@ -155,7 +183,7 @@ def _explain_value(value: Any, feature: Feature, optional: bool = True) -> str |
     if kind != _EXAMPLE_LISTS[feature.dtype]:
         return f"expected {feature.dtype} ({_EXAMPLE_LISTS[feature.dtype]}), found {kind}"
     count = len(getattr(value, kind).value)
-    if feature.kind == "fixed" and count != feature.size:
+    if count != feature.size if feature.kind == "fixed" else feature.kind == "sequence" and count % feature.size:
         return f"expected {wanted(feature)}, found {_number(count)}"
     return None
 
@@ -178,7 +206,8 @@ def _leaves_of_values(array: pa.Array, feature: Feature) -> Leaves:
 
 
 def _leaves_of_lists(array: pa.Array, depth: int, feature: Feature) -> Leaves:
-    starts, counts, misshapen, flat = _extents(array, feature.shape if depth > 1 else None)
+    nested: tuple[int | None, ...] = (None, *feature.shape) if feature.is_list else feature.shape
+    starts, counts, misshapen, flat = _extents(array, nested if depth > 1 else None)
     missing = _nulls(array)
     misshapen &= ~missing
     counts = np.where(misshapen | missing, 0, counts)
@@ -197,13 +226,15 @@ def _leaves_of_lists(array: pa.Array, depth: int, feature: Feature) -> Leaves:
     return Leaves(values, starts, counts, missing, bad)
 
 
-def _extents(array: pa.Array, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.Array]:
+def _extents(
+    array: pa.Array, shape: tuple[int | None, ...] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.Array]:
     """Start and number of the values of every list, whether it has not the shape (None: any length), and all values.
 
     `flatten` would leave out what stands behind a null and shift the rest, so offsets are read instead.
     """
     starts, counts, inner = _children(array)
-    misshapen = counts != shape[0] if shape else np.zeros(len(array), bool)
+    misshapen = counts != shape[0] if shape and shape[0] is not None else np.zeros(len(array), bool)
     if not _is_list(inner.type):
         return starts, counts, misshapen, inner
     assert shape is not None  # lists of lists are only taken for a shape
@@ -211,7 +242,7 @@ def _extents(array: pa.Array, shape: tuple[int, ...] | None) -> tuple[np.ndarray
     before = np.concatenate([[0], np.cumsum(inner_misshapen | _nulls(inner))])
     misshapen |= before[starts + counts] > before[starts]
     values_before = np.concatenate([inner_starts, [0]])  # an empty list may start behind the last one
-    return values_before[starts], counts * int(np.prod(shape[1:])), misshapen, values
+    return values_before[starts], counts * math.prod(size or 0 for size in shape[1:]), misshapen, values
 
 
 def _children(array: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
@@ -261,11 +292,16 @@ def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _type_refusal(depth: int, value_type: pa.DataType, feature: Feature) -> str | None:
-    if depth > 1 and (feature.kind != "fixed" or depth != len(feature.shape)):
+    if depth > 1 and depth != _deepest(feature):
         return f"expected {wanted(feature)}, found lists nested {depth} deep"
     if not can_hold(feature.dtype, value_type):
         return f"expected {feature.dtype}, found {type_name(value_type)}"
     return None
+
+
+def _deepest(feature: Feature) -> int:
+    """How deep the lists of a column may be nested, where they are nested at all."""
+    return len(feature.shape) + (feature.kind == "sequence")
 
 
 def _depth(source: pa.DataType) -> tuple[int, pa.DataType]:

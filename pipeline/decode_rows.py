@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode import Decoded, decode_column
+from pipeline.decode import Decoded, decode_column, unequal_fields
 from pipeline.decode_text import decode_json, decode_text
 from pipeline.exact import type_name
 from pipeline.features import Feature
@@ -51,14 +51,20 @@ def decode_rows(
     if record is not None:
         names.append(RECORD)
         arrays.append(record)
-    for name, feature in columns.features.items():
+    fields: dict[str, Decoded] = {}
+    for name, feature in columns.decoded.items():
         values = source.get(columns.source(name))
-        decoded = _decode(pa.nulls(rows) if values is None else values, feature, name in columns.optional, text)
+        decoded = _decode(pa.nulls(rows) if values is None else values, feature, columns.may_lack(name), text)
         names.append(feature_column(name))
         arrays.append(decoded.values)
-        present[name] = int(decoded.present.sum())
+        fields[name] = decoded
         for row, reason in decoded.bad.items():
             reasons.setdefault(row, f"feature {name!r}: {reason}")
+    for name, feature in columns.features.items():
+        present[name] = int(fields[feature.parts[-1].name if feature.is_composite else name].present.sum())
+        if feature.kind == "sparse":
+            for row, reason in _unequal_rows(feature, fields).items():
+                reasons.setdefault(row, f"feature {name!r}: {reason}")
     for name, column in columns.passthrough.items():
         array, misfits = _pass_through(source.get(columns.source(column.source)), column, columns, rows, text)
         names.append(passthrough_column(name))
@@ -74,6 +80,14 @@ def decode_rows(
     good = np.ones(rows, bool)
     good[list(reasons)] = False
     return Chunk(batch.filter(pa.array(good)), rejected, rows, present)
+
+
+def _unequal_rows(feature: Feature, fields: Mapping[str, Decoded]) -> dict[int, str]:
+    """Rows with another number of indices than of values, and why these cannot be read."""
+    counts = {part.name: np.diff(fields[part.name].values.offsets.to_numpy()) for part in feature.parts}
+    first, *others = counts.values()
+    unequal = np.flatnonzero(np.any([other != first for other in others], axis=0)).tolist()
+    return {row: unequal_fields({key: int(each[row]) for key, each in counts.items()}) or "" for row in unequal}
 
 
 def _decode(values: Any, feature: Feature, optional: bool, text: bool) -> Decoded:
@@ -146,13 +160,14 @@ def _with_nulls(values: pa.Array, null: np.ndarray) -> pa.Array:
 
 def _feature_behind(column: PassThrough, columns: Columns) -> Feature | None:
     source = columns.source(column.source)
-    return next((feature for name, feature in columns.features.items() if columns.source(name) == source), None)
+    features = (feature for feature in columns.features.values() if not feature.is_composite)
+    return next((feature for feature in features if columns.source(feature.name) == source), None)
 
 
 def output_type(feature: Feature) -> pa.DataType:
     """Type of a raw feature that is passed through: as it is decoded, with text for strings."""
     value_type = pa.string() if feature.dtype == "string" else feature.value_type
-    if feature.kind != "fixed":
+    if feature.is_list:
         return pa.list_(value_type)
     return pa.list_(value_type, feature.size) if feature.shape else value_type
 

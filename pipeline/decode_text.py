@@ -83,7 +83,7 @@ def _flat(value: Any, feature: Feature) -> list[Any] | None:
         return [value]
     if list not in map(type, value):
         return value
-    level = [value]
+    level = list(value) if feature.kind == "sequence" else [value]
     for length in feature.shape:
         if any(type(items) is not list or len(items) != length for items in level):
             return None

@@ -97,13 +97,13 @@ def _explain(prepared: Prepared, shard: Shard, batch: pa.RecordBatch, index: int
     scorer = prepared.scorer
     row = batch.slice(index, 1)
     lines = [f"row         {shard.path}:{row.column(ROW)[0].as_py()}", "record"]
-    lines += _values(_record(prepared.spec.record_format, row))
+    lines += _values(_record(prepared.spec.record_format, prepared.spec.columns.record, row))
     alone = scorer.score(row)
     if alone.rejected:
         return "\n".join([*lines, f"rejected    {alone.rejected[0].stage}: {alone.rejected[0].reason}"])
     raw, transformed, named = scorer.model.tensors(row, tensors)
     lines += ["features", *_values(raw)]
-    if prepared.transform is not None:
+    if prepared.transform is not None or prepared.spec.job.model.serving_input_fn:
         lines += ["transformed", *_values(transformed)]
     if named:
         lines += ["tensors", *_values(named)]
@@ -116,17 +116,27 @@ def _explain(prepared: Prepared, shard: Shard, batch: pa.RecordBatch, index: int
     return "\n".join([*lines, f"predictions, in its batch of {batch.num_rows} rows", *_values(in_batch)])
 
 
-def _record(record_format: str, row: pa.RecordBatch) -> Mapping[str, Any]:
+def _record(record_format: str, kind: str, row: pa.RecordBatch) -> Mapping[str, Any]:
     record = row.column(RECORD)[0].as_py()
     if record_format != "tfrecord":
         return record if isinstance(record, dict) else {"text": record.decode(errors="replace")}
     import tensorflow as tf
 
+    if kind == "bytes":
+        return {"record": record}
+    if kind == "sequence_example":
+        parsed = tf.train.SequenceExample.FromString(record)
+        lists = sorted(parsed.feature_lists.feature_list.items())
+        return {name: _listed(value) for name, value in sorted(parsed.context.feature.items())} | {
+            name: [_listed(step) for step in steps.feature] for name, steps in lists
+        }
     features = tf.train.Example.FromString(record).features.feature
-    return {
-        name: list(getattr(value, value.WhichOneof("kind") or "bytes_list").value)
-        for name, value in sorted(features.items())
-    }
+    return {name: _listed(value) for name, value in sorted(features.items())}
+
+
+def _listed(value: Any) -> list[Any]:
+    """The values of a tf.train.Feature."""
+    return list(getattr(value, value.WhichOneof("kind") or "bytes_list").value)
 
 
 def _one(predictions: Mapping[str, np.ndarray], index: int) -> dict[str, Any]:

@@ -55,13 +55,23 @@ def told(output: str, run_id: str, stage: str, shard: str | None = None) -> Iter
 
 @contextmanager
 def verdict(lease: Lease, stage: str, shard: str | None = None) -> Iterator[None]:
-    """As `told`, of the run that has this lease, and as long as it has it."""
-    with told(lease.output, lease.run_id, stage, shard):
-        try:
-            yield
-        except ScoringError:
-            lease.check()
-            raise
+    """As `told`, of the run that has this lease, and as long as it has it.
+
+    Where the launcher has left the run, the word that it would leave of a failed one is left here.
+    """
+    try:
+        with told(lease.output, lease.run_id, stage, shard):
+            try:
+                yield
+            except ScoringError:
+                lease.check()
+                raise
+    except LeaseLost:
+        raise
+    except ScoringError as error:
+        if lease.is_left:
+            write_failed(lease.output, Failure.of(lease.run_id, error))
+        raise
 
 
 def raise_verdict(lease: Lease) -> None:
@@ -83,6 +93,15 @@ def read_verdict(output: str, run_id: str) -> Failure | None:
         return None
     found = Failure(**json.loads(files.read_bytes(path)))
     return found if found.run_id == run_id else None
+
+
+def read_failed(output: str) -> Failure | None:
+    """How the last run of this output failed; None where it did not, or is at work."""
+    path = files.join(output, FAILED)
+    if not files.exists(path):
+        return None
+    found = json.loads(files.read_bytes(path))
+    return Failure(**{key: value for key, value in found.items() if key != "finished"})
 
 
 def write_failed(output: str, failure: Failure) -> None:

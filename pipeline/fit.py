@@ -10,6 +10,7 @@ from typing import Any
 import transforms
 from pipeline.code import add_user_code, resolve
 from pipeline.job.fit import FitJob
+from pipeline.shipment import Shipment
 from transforms.fit import require_fit
 
 
@@ -23,9 +24,12 @@ def fit(job: FitJob, beam_arguments: Sequence[str] = ()) -> str:
     add_user_code(job.code)
     features = job.features if isinstance(job.features, dict) else resolve(job.features, "features")()
     resolve(job.transform.function, "transform.function")
-    preprocessing_fn = _PreprocessingFn(tuple(job.code), job.transform.function)
+    code = Shipment.of(job.code)
+    preprocessing_fn = _PreprocessingFn(code, job.transform.function)
     started = time.monotonic()
-    transform = transforms.fit(preprocessing_fn, job.input, features, job.transform.path, beam_arguments)
+    with code.archived() as archive:
+        arguments = [*beam_arguments, f"--files_to_stage={archive}"]
+        transform = transforms.fit(preprocessing_fn, job.input, features, job.transform.path, arguments)
     lines = {
         "transform": transform.path,
         "takes": ", ".join(transform.raw_spec),
@@ -40,9 +44,9 @@ def fit(job: FitJob, beam_arguments: Sequence[str] = ()) -> str:
 class _PreprocessingFn:
     """The user's function; workers trace it too, and find it again by its reference."""
 
-    code: Sequence[str]
+    code: Shipment
     reference: str
 
     def __call__(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
-        add_user_code(self.code)
+        self.code.add()
         return resolve(self.reference, "transform.function")(inputs)

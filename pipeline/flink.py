@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import requests
 from apache_beam.options.pipeline_options import (
@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline.errors import JobError, without_values
+from pipeline.errors import JobError, ScoringError, without_values
 
 _TIMEOUT = 10.0
 _IN_PROCESS = ("[local]", "[auto]")
@@ -46,12 +46,20 @@ def flink_of(options: PipelineOptions, job_name: str) -> Flink | None:
     if _runner_name(options) != "FlinkRunner" or flink.flink_master in _IN_PROCESS:
         return None
     options.view_as(GoogleCloudOptions).job_name = job_name
-    master = flink.flink_master.strip().rstrip("/")
-    return Flink(master if re.match("https?://", master) else f"http://{master}", job_name)
+    return Flink(_url(flink.flink_master), job_name)
+
+
+def _url(master: str) -> str:
+    master = master.strip().rstrip("/")
+    return master if re.match("https?://", master) else f"http://{master}"
 
 
 def _runner_name(options: PipelineOptions) -> str:
     return (options.view_as(StandardOptions).runner or "").rpartition(".")[2]
+
+
+_ENDS = {"FINISHED": "DONE", "CANCELED": "CANCELLED", "FAILED": "FAILED"}
+"""How a job comes to its end, as Flink and as Beam call it."""
 
 
 class Failure(NamedTuple):
@@ -90,6 +98,10 @@ class Flink:
         self._told = failure.time
         return failure.text
 
+    def job_id(self) -> str | None:
+        """What the cluster calls the job; None: it knows no such job."""
+        return self._found()
+
     def cancel(self) -> bool:
         """Ask for the end of the job; False: the cluster knows no such job.
 
@@ -103,7 +115,11 @@ class Flink:
 
     def has_ended(self) -> bool:
         """Whether the job has come to an end, good or bad."""
-        return self._found() is None or self._get(f"jobs/{self._job}")["state"] in ("FINISHED", "CANCELED", "FAILED")
+        return self._found() is None or self._get(f"jobs/{self._job}")["state"] in _ENDS
+
+    def state(self) -> str | None:
+        """As Beam calls it; None: the cluster knows no such job."""
+        return None if self._found() is None else _ENDS.get(self._get(f"jobs/{self._job}")["state"], "RUNNING")
 
     def _found(self) -> str | None:
         if self._job is None:
@@ -115,6 +131,32 @@ class Flink:
         response = requests.get(f"{self._url}/v1/{path}", timeout=_TIMEOUT)
         response.raise_for_status()
         return response.json()
+
+
+class FlinkJob:
+    """A job that was left to the cluster, found again by its name."""
+
+    def __init__(self, flink: Flink):
+        self._flink = flink
+
+    @property
+    def state(self) -> str:
+        """As Beam calls it."""
+        return self._flink.state() or "UNKNOWN"
+
+    def cancel(self) -> None:
+        self._flink.cancel()
+
+    def raise_error(self) -> NoReturn:
+        """Raise what made the job fail."""
+        failure = self._flink.last_failure()
+        raise ScoringError(f"the job failed on the cluster: {error_in_words(failure.text if failure else '')}")
+
+
+def find_flink_job(master: str, name: str) -> FlinkJob | None:
+    """The job of that name; None where the cluster knows none. OSError: it does not answer."""
+    flink = Flink(_url(master), name)
+    return None if flink.state() is None else FlinkJob(flink)
 
 
 def python_trace(text: str) -> str | None:

@@ -13,24 +13,33 @@ import pyarrow as pa
 from pipeline import checkpoint as checkpoints
 from pipeline import files
 from pipeline.artifacts import Copies, Places, local_assets, stage_assets, stage_model, stage_transform
+from pipeline.assets import asset_digests
 from pipeline.batch import Regrouper
 from pipeline.code import add_user_code, resolve, source_files
+from pipeline.decode_rows import output_type
+from pipeline.environment import open_environment, references
 from pipeline.errors import BrokenShard, JobError, ScoringError
 from pipeline.estimator import load_estimator
-from pipeline.features import EXAMPLE_DTYPES, Feature, from_tensorflow
+from pipeline.features import Feature
 from pipeline.job import Job
+from pipeline.job.records import unrecorded
 from pipeline.outputs import check_names
+from pipeline.partitions import check_partitions, partition_columns, partition_type
 from pipeline.pinned import Pinned, what_is_asked
 from pipeline.plan import settings_digest
 from pipeline.predict import RowScorer, Scored, refuse_wrong_job
 from pipeline.probe import PROBE_ROWS, check_row_wise, distinct_rows, optional_that_matter
+from pipeline.raw_features import load_features
 from pipeline.read import read_input, with_format
 from pipeline.readers import source_schema
 from pipeline.record import find_record, replay
 from pipeline.record.file import FOLDER, TRANSFORM
+from pipeline.record.graph_files import compare_files
 from pipeline.rows import ROW, Columns, PassThrough, Rejected, Shard, take_rows
-from pipeline.scoring import ScoringSpec, build_scorer, forget_transforms, keep_open, load_transform
+from pipeline.scoring import ScoringSpec, build_scorer, keep_open
 from pipeline.settings import settings_components
+from pipeline.shipment import Shipment
+from pipeline.signature import facts_of
 from pipeline.staging import file_digest
 from pipeline.stopwatch import Stopwatch
 from pipeline.versions import installed_versions
@@ -77,8 +86,6 @@ def prepare(
     """
     stopwatch = Stopwatch()
     add_user_code(job.code)
-    import pipeline.tf_estimator  # noqa: F401  before any user code is imported
-
     job = job.model_copy(update={"input": with_format(job.input, shards)})
     pin = Pinned.of_run(pinned, job) if pinned else None
     places, features, transform = open_transform(job, staging, pin)
@@ -93,18 +100,24 @@ def prepare(
 
     spec = ScoringSpec("", job, job.input.format, columns, checkpoint)
     with places.named_as_in_job():
-        found = find_record(_with_record(places) if pin else job, estimator.model_dir, checkpoint, features, transform)
+        recorded = _with_record(places) if pin else job
+        folder = estimator.model_dir
+        found = None if unrecorded(job) else find_record(recorded, folder, checkpoint, features, transform)
         with stopwatch.phase("build"):
             scorer = build_scorer(spec, estimator, places, keep_assets)
     versions = installed_versions()
     fingerprint = transform.fingerprint if transform is not None else None
     in_copies = local_assets(scorer.model.assets, places, assets_copy)
     assets = {path: file_digest(in_copies.get(path, path)) for path in scorer.model.assets}
-    code = {path: file_digest(path) for path in source_files(job.code, [estimator._model_fn, *_references(job)])}
-    settings = settings_components(spec, fingerprint, assets.values(), code, versions)
-    copies = Copies(*(copy.staged if copy else None for copy in (places.model, places.transform, assets_copy)))
-    spec = replace(spec, key=settings_digest(settings), copies=copies)
+    code = {path: file_digest(path) for path in source_files(job.code, [*_model_fn(estimator), *_references(job)])}
+    named = asset_digests(job.model.assets, places.named)
+    settings = settings_components(spec, fingerprint, assets.values(), code, versions, named)
+    copies = Copies(
+        *(copy.staged if copy else None for copy in (places.model, places.transform, assets_copy, places.named))
+    )
+    spec = replace(spec, key=settings_digest(settings), copies=copies, code=Shipment.of(job.code, code))
     keep_open(spec, scorer)
+    compare_files(found, {places.original(path): assets[path] for path in scorer.model.files.paths})
     with stopwatch.phase("replay"):
         parity = replay(found, scorer, job)
     with stopwatch.phase("probe"):
@@ -120,6 +133,8 @@ def prepare(
             "step": checkpoint.step,
             "digest": checkpoint.digest,
             "assets": dict(sorted(zip(asset_paths, assets.values(), strict=True))),
+            **facts_of(estimator, checkpoint),
+            "files": {path: digest for found in named.values() for path, digest in found.items()},
         },
         transform=None
         if job.transform is None
@@ -129,7 +144,7 @@ def prepare(
         settings=settings,
         code=code,
         staged={} if staging is None else Pinned(what_is_asked(job), checkpoint, copies, asset_paths).to_json(),
-        warnings=(*filter(None, (checkpoint.note, parity.warning)), *warnings),
+        warnings=(*filter(None, (checkpoint.note, parity.warning)), *scorer.model.files.warnings, *warnings),
         stopwatch=stopwatch,
     )
 
@@ -137,9 +152,14 @@ def prepare(
 def open_transform(
     job: Job, staging: str | None = None, pin: Pinned | None = None
 ) -> tuple[Places, dict[str, Feature], Any]:
-    """Find the transform of a job and load it: where it lies, the raw feature spec, and the transform or None."""
+    """Make this process ready for the job's code, find its transform and load it.
+
+    Returns:
+      Where things lie, the raw feature spec, and the transform or None.
+    """
     path = job.transform.path if job.transform is not None else None
-    places = Places(job, transform=pin.transform(job, staging) if pin else stage_transform(path, staging))
+    places = open_environment(job, staging, pin)
+    places = replace(places, transform=pin.transform(job, staging) if pin else stage_transform(path, staging))
     with places.named_as_in_job():
         features, transform = load_features(places.local_job)
     if places.transform is not None:
@@ -150,8 +170,10 @@ def open_transform(
 def open_estimator(places: Places, staging: str | None = None, pin: Pinned | None = None) -> tuple[Places, Any]:
     """Choose the checkpoint of a job and build its Estimator, which gets the copy of model_dir, if there is one."""
     job = places.job
-    own: Any = None if job.model.model_dir else load_estimator(job.model)  # it alone knows its model_dir
-    model_dir = job.model.model_dir or own.model_dir
+    own: Any = None
+    if not (job.model.model_dir or job.model.saved_model):
+        own = load_estimator(places.local_job.model)  # it alone knows its model_dir
+    model_dir = own.model_dir if own is not None else job.model.model_dir
     if pin is not None:
         checkpoint, copy = pin.model(job, model_dir, staging)
     else:
@@ -161,34 +183,11 @@ def open_estimator(places: Places, staging: str | None = None, pin: Pinned | Non
         return places, own or load_estimator(places.local_job.model)
 
 
-def load_features(job: Job) -> tuple[dict[str, Feature], Any]:
-    """The raw feature spec of a job, and its transform or None. The spec is the transform's where that carries one."""
-    features = job.features
-    if isinstance(features, str):
-        spec = resolve(features, "features")()
-        if not isinstance(spec, Mapping):
-            raise JobError(f"features: {features} returned a {type(spec).__name__}; a dict of tf.io features is wanted")
-        features = from_tensorflow(spec, f"features: {features}")
-    forget_transforms()  # a process may launch many runs, and a transform be made anew between them
-    transform = load_transform(job, features)
-    if features is None:
-        features = dict(transform.raw_spec)
-    for name in job.input.optional:
-        if name not in features:
-            raise JobError(f"input.optional: there is no raw feature {name!r}; there are: {', '.join(features)}")
-    if job.input.format == "tfrecord":
-        for name, feature in features.items():
-            if feature.dtype not in EXAMPLE_DTYPES:
-                raise JobError(
-                    f"features: {name}: a tf.Example holds {', '.join(EXAMPLE_DTYPES)} and no {feature.dtype}; "
-                    "declare one of these, and cast it in the transform"
-                )
-    return dict(features), transform
-
-
 def resolve_columns(job: Job, features: Mapping[str, Feature], shards: Sequence[Shard]) -> Columns:
     """What is taken out of every record, with the type of each pass-through column known."""
-    known = Columns(features, frozenset(job.input.optional), dict(job.input.rename))
+    partitions = partition_columns(job.input.partitions, shards)
+    optional, sources = frozenset(job.input.optional), dict(job.input.rename)
+    known = Columns(features, optional, sources, partitions=partitions, record=job.input.record)
     passthrough = {}
     in_files = _file_types(job, shards) if job.output.passthrough else {}
     for name, column in job.output.passthrough.items():
@@ -196,7 +195,9 @@ def resolve_columns(job: Job, features: Mapping[str, Feature], shards: Sequence[
             column.source, _passthrough_type(name, column, known, in_files, job.input.format)
         )
     check_names(list(passthrough))
-    return replace(known, passthrough=passthrough)
+    columns = replace(known, passthrough=passthrough)
+    check_partitions(columns, shards)
+    return columns
 
 
 def _passthrough_type(
@@ -205,6 +206,8 @@ def _passthrough_type(
     if column.dtype is not None:
         return pa.string() if column.dtype == "string" else pa.type_for_alias(column.dtype)
     source = known.source(column.source)
+    if source in known.partitions:
+        return partition_type(known.partitions[source])
     if source in in_files:
         return in_files[source]
     if in_files:
@@ -212,11 +215,8 @@ def _passthrough_type(
             f"output.passthrough: {name}: the shards have no column {source!r}; they have: {', '.join(in_files)}"
         )
     for feature_name, feature in known.features.items():
-        if source == known.source(feature_name):
-            value = pa.string() if feature.dtype == "string" else feature.value_type
-            if feature.kind != "fixed":
-                return pa.list_(value)
-            return pa.list_(value, feature.size) if feature.shape else value
+        if source == known.source(feature_name) and not feature.is_composite and not feature.feature_list:
+            return output_type(feature)
     if record_format == "csv":
         return pa.string()
     raise JobError(
@@ -312,11 +312,12 @@ def _first_batch(spec: ScoringSpec, shards: Sequence[Shard]) -> tuple[Shard, pa.
     return None
 
 
+def _model_fn(estimator: Any) -> list[Any]:
+    return [] if hasattr(estimator, "signature") else [estimator._model_fn]
+
+
 def _references(job: Job) -> list[Any]:
-    references = [(job.model.estimator, "model.estimator"), (job.model.model_fn, "model.model_fn")]
-    if job.transform is not None:
-        references.append((job.transform.function, "transform.function"))
-    return [resolve(reference, key) for reference, key in references if reference]
+    return [resolve(reference, key) for key, reference in references(job).items() if key != "features"]
 
 
 def _with_record(places: Places) -> Job:

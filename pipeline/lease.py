@@ -6,6 +6,9 @@ Who takes the lock makes the file of the next number, which only one can do wher
 (local disks, gs, s3; elsewhere it is the best effort). The holder touches its file while it lives. A contender takes a
 lease that it has not seen touched for `LOST_AFTER` seconds of its own clock, or whose process it sees to be gone: no
 two clocks are compared. Who lost its lease finds out at the next `check`, however late it wakes up.
+
+A run that its launcher leaves to a cluster is kept by its workers alone, which are not there at first: its file says for how
+long it may be silent, and by which name the cluster knows its job.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +36,22 @@ TOUCHED_EVERY = 5.0
 """Seconds; a holder's file is touched at least once in two of these."""
 LOST_AFTER = 30.0
 """Seconds without a touch after which a lease is anybody's."""
+SILENT_WHEN_LEFT = 600.0
+"""As many where workers alone keep it: a cluster starts them in this time, and they fetch the model."""
 _LOOK_EVERY = 0.5
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right of one run to write to an output, as long as nobody has taken it over."""
+    """The right of one run to write to an output, as long as nobody has taken it over.
+
+    is_left: the launcher does not wait for the run; its workers keep the lease, and leave word of how it failed.
+    """
 
     output: str
     run_id: str
     number: int
+    is_left: bool = False
 
     @property
     def path(self) -> str:
@@ -143,8 +152,54 @@ def is_locked(output: str) -> bool:
     return _latest(output) is not None
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who has the lock of an output, as its file says.
+
+    content: run_id, host, taken; process, of a run that ends with it; job, the name and place of one that was left.
+    """
+
+    output: str
+    file: files.FileInfo
+    content: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return self.content.get("run_id", "")
+
+    @property
+    def lease(self) -> Lease:
+        """The lease of that run."""
+        return Lease(self.output, self.run_id, _number(self.file), "job" in self.content)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds without a touch after which it counts as dead."""
+        return self.content.get("silent_for", LOST_AFTER)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was a process that this one would see, and does not."""
+        return _is_gone(dict(self.content))
+
+    def __str__(self) -> str:
+        return _in_words(dict(self.content))
+
+
+def holder_of(output: str) -> Holder | None:
+    """Who has the lock of an output now."""
+    latest = _latest(output)
+    content = _holder(latest) if latest else {}
+    return Holder(output, latest, content) if latest and content else None
+
+
 def acquire(
-    output: str, run_id: str, in_process: bool = True, on_wait: Callable[[str], None] = lambda message: None
+    output: str,
+    run_id: str,
+    in_process: bool = True,
+    on_wait: Callable[[str], None] = lambda message: None,
+    job: Mapping[str, Any] | None = None,
+    over: str | None = None,
 ) -> Lease:
     """Take the lock of an output; a lease whose holder gives no sign of life is taken over.
 
@@ -152,7 +207,10 @@ def acquire(
       output: the output folder.
       run_id: who takes it.
       in_process: the run ends with this process, so that other processes of this machine may look whether it is there.
-      on_wait: is told, once, that the holder of a lease is being watched; that takes `LOST_AFTER` seconds at most.
+      on_wait: is told, once, that the holder of a lease is being watched; that takes `LOST_AFTER` seconds at most, and
+        `SILENT_WHEN_LEFT` where the launcher has left the run.
+      job: the run is left to a cluster, which knows it by this; plain JSON values.
+      over: a run that is known to have ended.
 
     Raises:
       OutputError: another run has the lock, and is alive.
@@ -160,15 +218,20 @@ def acquire(
     content: dict[str, Any] = {"run_id": run_id, "host": socket.gethostname(), "taken": utc_now()}
     if in_process:
         content["process"] = _this_process()
+    if job is not None:
+        content |= {"job": dict(job), "silent_for": SILENT_WHEN_LEFT}
     seen: files.FileInfo | None = None
     since = 0.0
     while True:
         latest = _latest(output)
         holder = _holder(latest) if latest else {}
-        if latest and not _is_gone(holder):
+        if latest and not _is_gone(holder) and not (over and holder.get("run_id") == over):
             if seen is None:
                 seen, since = latest, time.monotonic()
-                on_wait(f"{output} is locked by {_in_words(holder)}; watching whether that run is alive")
+                seconds = holder.get("silent_for", LOST_AFTER)
+                on_wait(
+                    f"{output} is locked by {_in_words(holder)}; watching for up to {seconds:.0f} s whether that run is alive"
+                )
             elif latest != seen and latest.path == seen.path:
                 raise OutputError(
                     f"output.path: {output} is locked by {_in_words(holder)}, which is alive; wait until it is done, "
@@ -176,13 +239,13 @@ def acquire(
                 )
             elif latest != seen:
                 seen, since = latest, time.monotonic()
-            if time.monotonic() - since < LOST_AFTER:
+            if time.monotonic() - since < holder.get("silent_for", LOST_AFTER):
                 time.sleep(min(_LOOK_EVERY, LOST_AFTER / 10))
                 continue
         number = _number(latest) + 1 if latest else 1
         if files.create(_path(output, number), json.dumps(content).encode()):
             files.delete(_path(output, older) for older in range(max(1, number - 3), number))
-            return Lease(output, run_id, number)
+            return Lease(output, run_id, number, job is not None)
 
 
 def _path(output: str, number: int) -> str:
@@ -220,7 +283,8 @@ def _in_words(holder: dict[str, Any]) -> str:
     if not holder:
         return "another run"
     process = f", process {holder['process']['pid']}" if "process" in holder else ""
-    return f"run {holder['run_id']} ({holder['host']}{process}, since {holder['taken']})"
+    job = f", job {holder['job']['name']}" if "job" in holder else ""
+    return f"run {holder['run_id']} ({holder['host']}{process}{job}, since {holder['taken']})"
 
 
 def _this_process() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.errors import OutputError
-from pipeline.plan import REJECTED, Plan, part_name
+from pipeline.plan import REJECTED, Plan, part_name, part_path
 from pipeline.results import PartResult, ShardResult, WrittenFile, of_shards
 
 MANIFEST = "_manifest.json"
@@ -48,7 +48,7 @@ def build_manifest(
             "scored": sum(result.scored for result in results),
             "rejected": sum(result.rejected for result in results),
         },
-        "files": [_file(part_name(index, count), result.file) for index, result in enumerate(results)],
+        "files": [_file(part_path(part, count), found.file) for part, found in zip(plan.parts, results, strict=True)],
         "rejected_files": [
             _file(files.join(rejected_path or REJECTED, part_name(index, count)), result.rejected_file)
             for index, result in enumerate(results)
@@ -99,12 +99,25 @@ def named_files(output: str, manifest: Mapping[str, Any], rejected_path: str | N
 
     A manifest lies where others may write: what it names elsewhere than in `output` and `rejected_path` is none of ours.
     """
-    own = [files.join(output, file["path"]) for file in manifest["files"] if PART_NAME.fullmatch(file["path"])]
+    is_own = _is_below if _is_mirrored(manifest) else PART_NAME.fullmatch
+    own = [files.join(output, file["path"]) for file in manifest["files"] if is_own(file["path"])]
     for file in manifest.get("rejected_files", []):
         folder, _, name = file["path"].rpartition("/")
         if PART_NAME.fullmatch(name) and folder in (REJECTED, (rejected_path or REJECTED).rstrip("/")):
             own.append(files.join(output, REJECTED, name) if folder == REJECTED else file["path"])
     return own
+
+
+def _is_mirrored(manifest: Mapping[str, Any]) -> bool:
+    return manifest.get("job", {}).get("output", {}).get("layout") == "mirror"
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path from a manifest is that of a part in the output or in a folder below it, and not one of our own."""
+    *folders, name = path.split("/")
+    return PART_NAME.fullmatch(name) is not None and not any(
+        folder.startswith(("_", ".")) or not folder for folder in folders
+    )
 
 
 def total_present(results: Sequence[PartResult]) -> Counter[str]:

@@ -33,16 +33,16 @@ def rows_from_memory(features: Features, columns: Columns) -> Chunk:
       ValueError: a feature that is not optional is not there, or columns are of different lengths.
     """
     given = named_columns(features)
-    shapes = {columns.source(name): feature.shape for name, feature in columns.features.items()}
-    texts = {columns.source(name) for name, feature in columns.features.items() if feature.dtype == "string"}
+    shapes = {columns.source(name): feature.shape for name, feature in columns.decoded.items()}
+    texts = {columns.source(name) for name, feature in columns.decoded.items() if feature.dtype == "string"}
     source: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     for name in columns.needed:
         if name in given:
             source[name] = _values(name, given[name], shapes.get(name), name in texts)
             lengths[name] = len(source[name])
-    for name in columns.features:
-        if columns.source(name) not in source and name not in columns.optional:
+    for name in columns.decoded:
+        if columns.source(name) not in source and not columns.may_lack(name):
             there = ", ".join(map(repr, given)) or "none"
             raise ValueError(f"features: {columns.source(name)!r} is missing; there are: {there}")
     first = next(iter(lengths), "")

@@ -19,9 +19,13 @@ import pyarrow as pa
 
 from pipeline.checkpoint import Checkpoint, read_bundle
 from pipeline.code_errors import explain_user_error
-from pipeline.errors import JobError, ModelError, RowCountError
-from pipeline.graph_input import GraphInput
+from pipeline.errors import JobError, ModelError, RowCountError, ScoringError
+from pipeline.graph_files import GraphFiles, graph_files, read_copies, refuse_missing
+from pipeline.graph_input import PARSING, GraphInput
+from pipeline.kernels import check_kernels
+from pipeline.object_graph import read_object_graph
 from pipeline.outputs import PredictionSpec, prediction_specs
+from pipeline.tensor_bundle import EMPTY_BUNDLE
 from pipeline.variables import check_variables
 
 
@@ -51,6 +55,7 @@ class Model:
         self._hooked = threading.Lock()
         self._creator: Any = None
         self.checkpoint = checkpoint
+        self.files = GraphFiles()
         self.assets: tuple[str, ...] = ()
         self.predictions: tuple[PredictionSpec, ...] = ()
         self.variable_bytes = 0
@@ -90,7 +95,9 @@ class Model:
             except Exception as error:
                 if not is_data_error(error):
                     raise
-                return stage, self._reason(error)
+                reason = self._reason(error)
+                is_parsing = any(f" in {kind} " in reason for kind in PARSING)
+                return "read" if stage == "transform" and is_parsing else stage, reason
         return "predict", "the row fails where it is scored alone, and its parts do not"
 
     def tensors(
@@ -185,18 +192,27 @@ def build_model(
         tf.compat.v1.train.create_global_step(graph)
         model = Model(graph_input, graph, checkpoint)
         model._raw = graph_input.build()
+        given = model._raw.for_model
         attached = transform.attach(model._raw.features) if transform is not None else None
         model._transformed = attached.outputs if attached else model._raw.features
-        spec = _call_model_fn(estimator, _choose(model._transformed, feature_choice))
+        if given is not None and attached is None:
+            named = given if isinstance(given, Mapping) else {"features": given}
+            model._transformed = {str(name): tensor for name, tensor in named.items()}
+        before = len(graph.get_operations()) if given is None else 0
+        spec = _call_model_fn(estimator, _choose(model._transformed, feature_choice) if given is None else given)
         model._predictions, model.predictions = prediction_specs(spec.predictions)
-        model.assets = (*_asset_paths(graph), *(attached.assets if attached else ()))
-        _replace_paths(graph, local_assets(model.assets))
+        check_kernels(graph)
+        model.files = graph_files(graph, before)
+        model.assets = (*model.files.paths, *(attached.assets if attached else ()))
+        copies = local_assets(model.assets)
+        refuse_missing(path for path in model.assets if path not in copies)
+        read_copies(graph, model.files, copies)
 
         def check(saver: Any) -> None:
             try:
-                report = check_variables(
-                    graph, saver, list(model._predictions.values()), read_bundle(checkpoint.path), allow_unused
-                )
+                bundle = read_bundle(checkpoint.path) if checkpoint.files else EMPTY_BUNDLE
+                objects = read_object_graph(checkpoint.path, bundle)
+                report = check_variables(graph, saver, [*model._predictions.values()], bundle, allow_unused, objects)
                 model.variable_bytes = report.restored_bytes
                 check_memory(model.variable_bytes)
             except ModelError as error:
@@ -257,6 +273,8 @@ def _call_model_fn(estimator: Any, features: Any) -> Any:
     mode = tf.estimator.ModeKeys.PREDICT
     try:
         return estimator.model_fn(features, None, mode, estimator.config)
+    except ScoringError:
+        raise
     except Exception as error:
         message = explain_user_error(error, "model_fn in PREDICT mode")
         if "None" in str(error) or "labels" in str(error):
@@ -275,30 +293,6 @@ def _choose(features: Mapping[str, Any], choice: Sequence[str] | str | None) -> 
         if name not in features:
             raise JobError(f"model.features: there is no feature {name!r}; there are: {', '.join(features)}")
     return features[choice] if isinstance(choice, str) else {name: features[name] for name in names}
-
-
-def _asset_paths(graph: Any) -> list[str]:
-    import tensorflow as tf
-
-    paths = graph.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS)
-    values = (tf.get_static_value(path) for path in paths)
-    return [value.item().decode() for value in values if value is not None]
-
-
-def _replace_paths(graph: Any, places: Mapping[str, str]) -> None:
-    """Let tables be read from other files: where a constant is the path of one, it becomes the path of its copy.
-
-    Feeding the constants instead would not do: `tf.get_static_value` makes those that it was asked about unfeedable.
-    """
-    import tensorflow as tf
-    from tensorflow.core.framework.attr_value_pb2 import AttrValue
-
-    constants = [operation for operation in graph.get_operations() if operation.type == "Const"] if places else []
-    for constant in constants:
-        if constant.outputs[0].dtype == tf.string and constant.outputs[0].shape.rank == 0:
-            path = tf.make_ndarray(constant.get_attr("value")).item().decode(errors="replace")
-            if path in places:
-                constant._set_attr("value", AttrValue(tensor=tf.make_tensor_proto(places[path])))
 
 
 def _unchecked_callable(session: Any, feeds: Sequence[Any], fetches: Sequence[Any]) -> Callable[..., list[np.ndarray]]:

@@ -14,7 +14,7 @@ from pipeline.decode_rows import fitting
 from pipeline.errors import JobError, ModelError
 
 CONSTANT_KEYS = ("all_classes", "all_class_ids")
-"""Predictions of canned classifiers that are the same in every row; left out unless named."""
+"""Predictions of canned classifiers, and of each head of several, that are the same in every row; left out unless named."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def output_columns(
     """
     by_key = {spec.key: spec for spec in specs}
     if chosen is None:
-        wanted = [(spec.column, spec, None) for spec in specs if spec.key not in CONSTANT_KEYS]
+        wanted = [(spec.column, spec, None) for spec in specs if spec.key.rpartition("/")[2] not in CONSTANT_KEYS]
     else:
         wanted = []
         for name, prediction in chosen.items():

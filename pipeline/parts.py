@@ -1,7 +1,7 @@
 """Which shards become which parts: planned at launch, from the shards and the job alone, whatever runs them.
 
-A part is one shard. `output.rows_per_file` joins consecutive small shards into one part, and `input.split_bytes` cuts a
-large Parquet shard into several, at row groups.
+A part is one shard. `output.rows_per_file` joins consecutive small shards into one part, those of one folder alone where
+the output mirrors folders, and `input.split_bytes` cuts a large Parquet shard into several, at row groups.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from pipeline import files
 from pipeline.errors import BrokenShard
 from pipeline.job import Input, Job
+from pipeline.layout import folders_of
 from pipeline.plan import Plan, part_key
 from pipeline.readers import read_shard, row_groups_of
 from pipeline.rows import Columns, Part, Piece, Shard
@@ -54,19 +55,22 @@ def plan_parts(
     split: dict[str, list[Piece]] = {}
     if job.input.split_bytes is not None:
         split = _split(shards, job.input, job.input.split_bytes, limit_rows)
+    folders = folders_of(shards, job)
     runs: Iterable[list[Shard]] = ([shard] for shard in shards)
     if job.output.rows_per_file is not None:
         together = _joined_before(shards, job, unfinished)
         if together is None:
             rows = estimate_rows(shards, job.input, columns)
-            runs = join(shards, split, job.output.rows_per_file, rows, limit_rows)
+            runs = join(shards, split, job.output.rows_per_file, rows, limit_rows, folders)
         else:
-            runs = regroup(shards, together)
+            runs = regroup(shards, {pair for pair in together if folders.get(pair[0]) == folders.get(pair[1])})
     pieces = chain.from_iterable(
         ((piece,) for piece in split[run[0].path]) if run[0].path in split else (tuple(map(Piece, run)),)
         for run in runs
     )
-    return tuple(Part(index, part_key(some, digest), some) for index, some in enumerate(pieces))
+    return tuple(
+        Part(index, part_key(some, digest), some, folders[some[0].shard.path]) for index, some in enumerate(pieces)
+    )
 
 
 def split_shard(shard: Shard, groups: Sequence[RowGroup], split_bytes: int) -> list[Piece]:
@@ -94,19 +98,23 @@ def join(
     rows_per_file: int,
     rows: Sequence[float] | None,
     limit_rows: int | None = None,
+    folders: Mapping[str, str] | None = None,
 ) -> Iterator[list[Shard]]:
     """Runs of consecutive shards: each takes the next one if that brings it closer to `rows_per_file`.
 
     Args:
       alone: paths of shards that are joined to none.
       rows: of each shard. None: not known, so nothing is joined.
+      folders: path -> the folder of its file; shards of two are never joined. None: there is one.
     """
+    folder = folders or {}
     run: list[Shard] = []
     run_rows = 0.0
     for shard, number in zip(shards, rows or [float(rows_per_file)] * len(shards), strict=True):
         taken = number if limit_rows is None else min(number, limit_rows)
         is_near = rows is not None and run_rows + taken / 2 <= rows_per_file
-        if run and (not is_near or shard.path in alone or run[-1].path in alone):
+        is_beside = bool(run) and folder.get(shard.path) == folder.get(run[-1].path)
+        if run and (not (is_near and is_beside) or shard.path in alone or run[-1].path in alone):
             yield run
             run, run_rows = [], 0.0
         run.append(shard)
@@ -165,7 +173,7 @@ def _rows(shard: Shard, source: Input, columns: Columns) -> float | None:
         if groups is not None:
             return float(max(0, sum(group.rows for group in groups)))
         read = first_rows = first_bytes = 0
-        for chunk in read_shard(open_shard, source.format, columns, csv=source.csv, keep_record=False):
+        for chunk in read_shard(open_shard, source.format, columns.of_record, csv=source.csv, keep_record=False):
             read += chunk.read
             bytes_read = opened[-1].tell()
             first_rows, first_bytes = first_rows or read, first_bytes or bytes_read  # readers are a block or two ahead

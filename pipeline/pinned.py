@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkpoint as checkpoints
-from pipeline.artifacts import Copies, Places, stage_assets, stage_model, stage_transform
+from pipeline.artifacts import Copies, Places, stage_assets, stage_model, stage_named, stage_transform
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import ModelError
+from pipeline.exported_model import found_again
 from pipeline.staging import Copy, DamagedError, Staged, fetch
 
 if TYPE_CHECKING:
@@ -76,8 +76,17 @@ class Pinned:
                 pass  # other files are other settings: their parts are scored anew
         return stage_assets(paths, places, staging)
 
+    def named(self, job: Job, staging: str | None) -> Copy | None:
+        """The copies of the files of `model.assets`."""
+        if self.copies.named is not None:
+            try:
+                return fetch(self.copies.named)
+            except DamagedError:
+                pass  # as above
+        return stage_named(job.model.assets, staging)
+
     def _still_there(self) -> Checkpoint:
-        found = checkpoints.resolve(None, self.checkpoint.path)
+        found = found_again(self.checkpoint)
         if found.digest != self.checkpoint.digest:
             raise ModelError(f"{self.checkpoint.path} is another checkpoint by now")
         return self.checkpoint
@@ -87,6 +96,11 @@ def what_is_asked(job: Job) -> dict[str, Any]:
     """The keys of a job that choose checkpoint and transform."""
     settings = job.settings()
     model = {key: settings["model"].get(key) for key in ("estimator", "model_fn", "model_dir", "checkpoint")}
+    for key in ("saved_model", "signature", "tags"):
+        if key in settings["model"]:
+            model[key] = settings["model"][key]
+    if job.model.assets:
+        model["assets"] = job.model.assets
     return {"model": model, "transform": settings.get("transform")}
 
 

@@ -84,15 +84,16 @@ class Plan:
         plain = json.loads(text)
         del plain["schema_in_words"]
         plain["schema"] = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(plain["schema"])))
-        plain["parts"] = tuple(Part(part["index"], part["key"], _pieces(part)) for part in plain["parts"])
+        plain["parts"] = tuple(map(_part, plain["parts"]))
         return cls(**plain | {name: tuple(plain[name]) for name in ("features", "optional", "warnings")})
 
 
-def _pieces(part: Mapping[str, Any]) -> tuple[Piece, ...]:
-    return tuple(
+def _part(part: Mapping[str, Any]) -> Part:
+    pieces = tuple(
         Piece(Shard(**piece["shard"]), tuple(piece["row_groups"]) if piece["row_groups"] else None, piece["first_row"])
         for piece in part["pieces"]
     )
+    return Part(part["index"], part["key"], pieces, part.get("folder", ""))
 
 
 def utc_now() -> str:
@@ -118,6 +119,12 @@ def read_plan(output: str) -> Plan:
 def part_name(index: int, count: int) -> str:
     """Name of the published file of a part: `part-00000-of-00008.parquet`."""
     return f"part-{index:05d}-of-{count:05d}.parquet"
+
+
+def part_path(part: Part, count: int) -> str:
+    """Path of the published file of a part, below the output. count: of the parts."""
+    name = part_name(part.index, count)
+    return files.join(part.folder, name) if part.folder else name
 
 
 def match_shards(source: Input) -> list[Shard]:

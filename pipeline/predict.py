@@ -11,13 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.decode import explain_example
 from pipeline.decode_rows import fitting
 from pipeline.errors import BudgetError, ModelError, RowCountError
-from pipeline.graph_input import RecordInput
 from pipeline.model import BatchResult, Model, is_data_error
 from pipeline.outputs import OutputColumn, to_arrow
-from pipeline.rows import RECORD, ROW, Columns, Rejected, origin_of, record_bytes
+from pipeline.rows import ROW, Columns, Rejected, origin_of, record_bytes
 
 
 class Scored(NamedTuple):
@@ -66,13 +64,14 @@ class RowScorer:
         """
         if rows.num_rows == 0:
             return Scored(_empty(self.schema), (), {})
+        of_path = self.columns.of_path.features  # which the chunk has counted
         pieces, failed, halved = self._run(rows)
         scored, rejected, present = [], list(failed), Counter[str]()
         for piece, result in pieces:
             batch, bad = self._to_output(piece, result)
             scored.append(batch)
             rejected += bad
-            present.update(result.present)
+            present.update({name: count for name, count in result.present.items() if name not in of_path})
         batch = scored[0] if len(scored) == 1 else _concat(scored, self.schema)
         return Scored(batch, tuple(rejected), present, halved)
 
@@ -116,8 +115,8 @@ class RowScorer:
 
     def _refused(self, row: pa.RecordBatch) -> Rejected:
         stage, reason = self.model.failing_stage(row)
-        if stage == "read" and isinstance(self.model.graph_input, RecordInput):
-            reason = explain_example(row.column(RECORD)[0].as_py(), self.columns) or reason
+        if stage == "read":
+            reason = self.model.graph_input.refusal(row) or reason
         return self._rejected(row, 0, stage, reason)
 
     def _rejected(self, rows: pa.RecordBatch, index: int, stage: str, reason: str) -> Rejected:

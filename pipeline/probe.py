@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import ModelError
+from pipeline.features import Feature, decoded_features
 from pipeline.model import Model, is_data_error
-from pipeline.rows import RECORD, Columns, feature_column, take_rows
+from pipeline.rows import RECORD, Columns, feature_column, fields_of_record, take_rows
 
 TOLERANCE = 1e-5
 """Largest difference of two scores of one row, relative to the largest score of that prediction or 1."""
@@ -62,8 +63,8 @@ def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.
 
     examined: how many rows are looked at.
     """
-    names = rows.schema.names
-    fed = [name for name in names if name.startswith(feature_column(""))] or [RECORD]
+    of_record = [name for name in fields_of_record(rows) if name.startswith(feature_column(""))] or [RECORD]
+    fed = [name for name in rows.schema.names if name in of_record or name.startswith(feature_column(""))]
     seen: set[str] = set()
     chosen = []
     for index in range(min(rows.num_rows, examined)):
@@ -101,26 +102,43 @@ def optional_that_matter(model: Model, rows: pa.RecordBatch, keys: Iterable[str]
 def _filled(rows: pa.RecordBatch, columns: Columns, name: str, value: bytes | int | None) -> pa.RecordBatch:
     """The rows with one value of a feature (as many as its shape holds) in each; None for a list without values."""
     feature = columns.features[name]
-    if value is not None and feature.dtype == "string" and not isinstance(value, bytes):
-        value = b"x"
-    values = [] if value is None else [value] * (feature.size if feature.kind == "fixed" else 1)
-    column = feature_column(name)
-    if column in rows.schema.names:
-        whole = values if feature.kind != "fixed" or feature.shape else values[0]
-        filled = pa.array([whole] * rows.num_rows, feature.arrow_type)
-        return rows.set_column(rows.schema.get_field_index(column), column, filled)
+    for key, part in decoded_features({name: feature}).items():
+        filler = 0 if key in feature.index_keys and value is not None else value
+        if filler is not None and part.dtype == "string" and not isinstance(filler, bytes):
+            filler = b"x"
+        values = [] if filler is None else [filler] * part.size
+        column = feature_column(key)
+        if column in rows.schema.names:
+            whole = values if part.is_list or part.shape else values[0]
+            filled = pa.array([whole] * rows.num_rows, part.arrow_type)
+            rows = rows.set_column(rows.schema.get_field_index(column), column, filled)
+        else:
+            records = [
+                _with_values(record, columns.source(key), part, values, columns.record)
+                for record in rows.column(RECORD).to_pylist()
+            ]
+            rows = rows.set_column(rows.schema.get_field_index(RECORD), RECORD, pa.array(records, pa.binary()))
+    return rows
+
+
+def _with_values(record: bytes, key: str, feature: Feature, values: list[bytes | int], kind: str) -> bytes:
+    """A serialized record with other values of a feature. kind: as `input.record`."""
     import tensorflow as tf
 
-    records = []
-    for record in rows.column(RECORD).to_pylist():
-        example = tf.train.Example.FromString(record)
-        slot = example.features.feature[columns.source(name)]
+    if kind == "bytes":
+        return values[0] if values and isinstance(values[0], bytes) else record
+    parsed = (tf.train.Example if kind == "example" else tf.train.SequenceExample).FromString(record)
+    if feature.feature_list:
+        steps = parsed.feature_lists.feature_list[key]
+        steps.Clear()
+        slot = steps.feature.add() if values else None
+    else:
+        slot = (parsed.features if kind == "example" else parsed.context).feature[key]
         slot.Clear()
-        kinds = {"string": slot.bytes_list, "int64": slot.int64_list, "float32": slot.float_list}
-        if values:
-            kinds[feature.dtype].value.extend(values)
-        records.append(example.SerializeToString())
-    return rows.set_column(rows.schema.get_field_index(RECORD), RECORD, pa.array(records, pa.binary()))
+    if values and slot is not None:
+        lists = {"string": slot.bytes_list, "int64": slot.int64_list, "float32": slot.float_list}
+        lists[feature.dtype].value.extend(values)
+    return parsed.SerializeToString()
 
 
 def differing(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], key: str) -> np.ndarray:

@@ -24,7 +24,7 @@ from pipeline.manifest import (
     read_manifest,
 )
 from pipeline.medium import Move
-from pipeline.plan import REJECTED, Plan, part_name, temporary, utc_now
+from pipeline.plan import REJECTED, Plan, part_name, part_path, temporary, utc_now
 from pipeline.results import PartResult, of_shards, read_result
 from pipeline.rows import Part
 
@@ -78,8 +78,13 @@ def collect_results(output: str, plan: Plan) -> list[PartResult]:
     return [_reconciled(part, result, plan.run_id) for part, result in zip(plan.parts, found, strict=True)]
 
 
-def existing_output(output: str, if_exists: Literal["fail", "skip", "overwrite"]) -> Literal["write", "skip"]:
+def existing_output(
+    output: str, if_exists: Literal["fail", "skip", "overwrite"], layout: Literal["flat", "mirror"] = "flat"
+) -> Literal["write", "skip"]:
     """What to do about that which lies at the output; only `_SUCCESS` makes it an output.
+
+    Args:
+      layout: of the output; where it is mirror, readers look into all folders below.
 
     Raises:
       OutputError: there is one and `if_exists` is fail, or a part file lies there that no manifest of ours names.
@@ -92,12 +97,15 @@ def existing_output(output: str, if_exists: Literal["fail", "skip", "overwrite"]
                 f"output.path: {output} holds an output already; write output.if_exists: skip to leave it as it is, "
                 "or overwrite to replace it"
             )
-    own = {files.base_name(path) for path in _own_files(output, None)}
-    for info in files.list_folder(output):
-        name = files.base_name(info.path)
-        if name.startswith("part-") and name.endswith(".parquet") and name not in own:
+    root = output.rstrip("/")
+    own = {path[len(root) + 1 :] for path in _own_files(root, None)}
+    lying = files.list_folder(root) if layout == "flat" else files.match(files.join(root, "**", "part-*.parquet"))
+    for info in lying:
+        path = info.path[len(root) + 1 :]
+        name = files.base_name(path)
+        if name.startswith("part-") and name.endswith(".parquet") and not path.startswith("_") and path not in own:
             raise OutputError(
-                f"output.path: {output} holds {name}, which no {MANIFEST} there names, so it is not ours to delete, "
+                f"output.path: {output} holds {path}, which no {MANIFEST} there names, so it is not ours to delete, "
                 "and readers of part-*.parquet would take it for scores; delete it or write to another folder"
             )
     return "write"
@@ -208,10 +216,10 @@ def _own_files(output: str, rejected_path: str | None) -> list[str]:
 def _intend(output: str, plan: Plan, results: list[PartResult], limits: Limits) -> Intent:
     moves = []
     for index, result in enumerate(results):
-        name = part_name(index, len(results))
-        folders = [output, limits.rejected_path or files.join(output, REJECTED)]
-        for folder, file in zip(folders, result.written, strict=False):  # most parts have no rejected rows
-            moves.append(Move(temporary(output, result.key, file.name), files.join(folder, name), file.bytes))
+        rejected = files.join(limits.rejected_path or files.join(output, REJECTED), part_name(index, len(results)))
+        targets = [files.join(output, part_path(plan.parts[index], len(results))), rejected]
+        for target, file in zip(targets, result.written, strict=False):  # most parts have no rejected rows
+            moves.append(Move(temporary(output, result.key, file.name), target, file.bytes))
     own = {files.join(output, SUCCESS), *_own_files(output, limits.rejected_path)} - {move.target for move in moves}
     manifest = build_manifest(plan, results, utc_now(), limits.rejected_path)
     return Intent(plan.run_id, published_run(output), tuple(_listed(own)), tuple(moves), manifest)

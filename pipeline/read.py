@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline import files
 from pipeline.errors import BrokenShard, InputError
 from pipeline.job import Batch, Input
+from pipeline.partitions import with_partitions
 from pipeline.plan import check_unchanged
 from pipeline.readers import read_shard, rejected_format
 from pipeline.rows import ORIGIN, ROW, Chunk, Columns, Origin, Piece, Shard
@@ -24,17 +25,21 @@ def read_input(
     keep_record: bool = True,
     row_groups: tuple[int, int] | None = None,
 ) -> Iterator[Chunk]:
-    """Chunks of one shard, no larger than a batch; see `pipeline.readers.read_shard` for what they hold and raise."""
-    return read_shard(
+    """Chunks of one shard, no larger than a batch; see `pipeline.readers.read_shard` for what they hold and raise.
+
+    What the path of the shard says stands in further columns of them, also where the graph parses the record.
+    """
+    chunks = read_shard(
         lambda: files.open_read(path),
         source.format,
-        columns,
+        columns.of_record,
         csv=source.csv,
         rows=batch.rows,
         max_bytes=batch.bytes,
         keep_record=keep_record,
         row_groups=row_groups,
     )
+    return with_partitions(chunks, path, columns) if columns.partitions else chunks
 
 
 def with_format(source: Input, shards: Sequence[Shard]) -> Input:

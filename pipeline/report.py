@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +27,8 @@ def memory_in_words(memory: Mapping[str, Any]) -> str:
 class Report:
     """The end of one `score` command.
 
-    status: done, skipped or failed. rows: read, scored, rejected.
+    status: done, skipped, failed, or submitted: the run goes on without this process. rows: read, scored, rejected.
+    job: of a run that was submitted: runner, name, and where the cluster says so id and url.
     seconds: launch and run by the clock; of the launch: build, replay, probe; and from the start of the process to the
     first scores of the run: first_prediction. cpu_seconds: CPU time of this process, for all but launch and run.
     model, transform, record, memory: as in the manifest. rejected_path: where rejected rows lie, if there are any.
@@ -42,6 +43,7 @@ class Report:
     status: str = "done"
     run_id: str | None = None
     run_date: str | None = None
+    job: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     shards: int = 0
     known_shards: int = 0
@@ -93,6 +95,8 @@ class Report:
         if self.status == "skipped":
             skipped = f"{self.output} is complete already (output.if_exists: skip); nothing was scored"
             return "\n".join([skipped, *self._notes()])
+        if self.status == "submitted":
+            return "\n".join([*self._submitted(), *self._notes()])
         step = f", step {self.model['step']}" if self.model.get("step") is not None else ""
         lines = [
             f"rows        {self.rows['read']:,} read, {self.rows['scored']:,} scored, {self.rows['rejected']:,} rejected",
@@ -112,6 +116,14 @@ class Report:
         if self.rejected_path:
             lines.append(f"rejected    {self.rejected_path}")
         return "\n".join([*lines, *self._notes()])
+
+    def _submitted(self) -> Iterator[str]:
+        job = self.job
+        yield f"submitted   job {job['name']}{' (' + job['id'] + ')' if 'id' in job else ''} to {job['runner']}"
+        if "url" in job:
+            yield f"            {job['url']}"
+        yield f"output      {self.output}"
+        yield f"wait        estimator-score wait {self.output}"
 
     def _known(self) -> str:
         return f", and {self.known_shards:,} that earlier runs have scored" if self.known_shards else ""

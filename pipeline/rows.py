@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.features import Feature
+from pipeline.features import Feature, decoded_features
 
 ROW = "_row"
 """Column of a row's number: int64. Counts up without a gap in its part, and is that in its shard where there is no `ORIGIN`."""
@@ -21,6 +21,9 @@ ORIGIN = "_origin"
 
 RECORD = "record"
 """Column of the row as it stands in its shard: serialized bytes of text formats and TFRecord, a struct of columnar ones."""
+
+OF_PATH = {b"of": b"path"}
+"""Metadata of a field whose values come from the path of the shard: they decide no boundary of a batch."""
 
 RECORD_HEADER = b"record_header"
 """Key of the metadata of a batch: bytes that stand before the record of each of its rows when that is kept."""
@@ -72,12 +75,16 @@ class Columns:
     optional: raw features that a shard may lack.
     sources: feature or pass-through source -> name in the file; itself when absent.
     passthrough: output column -> where it comes from.
+    partitions: columns that the path of a shard has, and no record -> their dtype.
+    record: what the records of TFRecord are: example, sequence_example or bytes.
     """
 
     features: Mapping[str, Feature]
     optional: frozenset[str] = frozenset()
     sources: Mapping[str, str] = field(default_factory=dict)
     passthrough: Mapping[str, PassThrough] = field(default_factory=dict)
+    partitions: Mapping[str, str] = field(default_factory=dict)
+    record: str = "example"
 
     def source(self, name: str) -> str:
         """Name in the file of a feature or of a pass-through source."""
@@ -86,8 +93,36 @@ class Columns:
     @property
     def needed(self) -> tuple[str, ...]:
         """Names in the file that are read, each once: those of the features, then those of the pass-through columns."""
-        names = [*self.features, *(column.source for column in self.passthrough.values())]
+        names = [*self.decoded, *(column.source for column in self.passthrough.values())]
         return tuple(dict.fromkeys(self.source(name) for name in names))
+
+    @property
+    def decoded(self) -> dict[str, Feature]:
+        """The features that columns are decoded as, one for each field: those of a sparse one are its fields."""
+        return decoded_features(self.features)
+
+    def may_lack(self, name: str) -> bool:
+        """Whether a shard may lack one of `decoded`."""
+        return name in self.optional or any(
+            name in self.features[feature].keys for feature in self.optional if feature in self.features
+        )
+
+    @property
+    def of_record(self) -> Columns:
+        """Those that are read from the records."""
+        return self._chosen(lambda source: source not in self.partitions) if self.partitions else self
+
+    @property
+    def of_path(self) -> Columns:
+        """Those that the path of a shard gives."""
+        return self._chosen(lambda source: source in self.partitions)
+
+    def _chosen(self, is_chosen: Callable[[str], bool]) -> Columns:
+        features = {name: feature for name, feature in self.features.items() if is_chosen(self.source(name))}
+        passthrough = {
+            name: column for name, column in self.passthrough.items() if is_chosen(self.source(column.source))
+        }
+        return replace(self, features=features, passthrough=passthrough, partitions={})
 
 
 @dataclass(frozen=True)
@@ -121,12 +156,13 @@ class Piece:
 class Part:
     """What is scored and written as one: one shard, unless the job joins small shards or splits large ones.
 
-    index: its place in the plan. key: digest of all that its scores rest on.
+    index: its place in the plan. key: digest of all that its scores rest on. folder: of its file, below the output.
     """
 
     index: int
     key: str
     pieces: tuple[Piece, ...]
+    folder: str = ""
 
     @classmethod
     def of_shard(cls, index: int, key: str, shard: Shard) -> Part:
@@ -248,6 +284,12 @@ def _take_views(array: pa.Array, places: np.ndarray) -> pa.Array:
     _, views, *buffers = array.buffers()
     chosen = np.frombuffer(views, np.int32).reshape(-1, 4)[array.offset + places]
     return pa.Array.from_buffers(array.type, len(places), [None, pa.py_buffer(chosen), *buffers])
+
+
+def fields_of_record(rows: pa.RecordBatch) -> list[str]:
+    """Columns of a batch, apart from those that number and keep its rows and those that the path of a shard gives."""
+    own = (ROW, RECORD, ORIGIN)
+    return [column.name for column in rows.schema if column.name not in own and column.metadata != OF_PATH]
 
 
 def origins_of(numbers: pa.Array, rows: pa.RecordBatch) -> pa.StructArray | None:

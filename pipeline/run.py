@@ -29,6 +29,7 @@ from pipeline.errors import (
 )
 from pipeline.failure import Failure, read_verdict, remove_failed, write_failed
 from pipeline.graph import Run
+from pipeline.handover import left_job, over
 from pipeline.history import new_shards
 from pipeline.job import Job
 from pipeline.launch import Prepared, prepare
@@ -64,6 +65,7 @@ def score(
     limit_shards: int | None = None,
     limit_rows: int | None = None,
     workers: Asked | None = None,
+    no_wait: bool = False,
     beam_arguments: Sequence[str] = (),
 ) -> Report:
     """Score a job's shards and publish the predictions.
@@ -75,10 +77,11 @@ def score(
       resume: keep what an unfinished run of this output has done, and its checkpoint.
       limit_shards, limit_rows: a trial run of the first shards, and of the first rows of each; its manifest says so.
       workers: processes of this machine that score, in place of the job's `runner.processes_per_machine`.
+      no_wait: leave the run to the cluster once it was submitted; `pipeline.wait` tells how it ends.
       beam_arguments: options for Beam, such as `--runner`.
 
     Returns:
-      The report of a run that was done or skipped.
+      The report of a run that was done, skipped or submitted.
 
     Raises:
       ScoringError: with the exit code of the command; nothing was published then, and an earlier output is untouched.
@@ -87,15 +90,20 @@ def score(
     asked = processes_asked(options, job.runner.processes_per_machine, workers)
     if is_in_process(options):
         machine.share_cores(1 if asked == "auto" else asked)  # this process is going to be one of them
+    else:
+        from pipeline.dataflow import refuse_paths_of_this_machine  # late: a run on this machine needs none of it
+
+        refuse_paths_of_this_machine(job, options)
+    run_id = uuid.uuid4().hex
+    left = left_job(options, job.name, run_id, no_wait)
     output = job.output.path
     if nothing_to_do := skip_if_complete(job, run_date):
         return nothing_to_do
     wait_for_input(job.input, (lambda _: None) if quiet else partial(print, file=sys.stderr, flush=True))
-    run_id = uuid.uuid4().hex
     report = Report(job.name, output, run_date=run_date)
     limited = {"shards": limit_shards, "rows": limit_rows} if limit_shards or limit_rows else None
     try:
-        with _holding(output, run_id, options, quiet) as lease:
+        with _holding(output, run_id, options, quiet, left, report) as lease:
             remove_failed(output)
             finished = roll_forward(lease)
             if finished is not None and _without_runner(finished.manifest["job"]) == _without_runner(job.settings()):
@@ -103,7 +111,7 @@ def score(
                 if not report.stale or job.output.if_exists != "overwrite":
                     report.warnings.append("an earlier run of this job had ended while it published; that was finished")
                     return _done(report, job, finished.manifest)
-            if existing_output(output, job.output.if_exists) == "skip":
+            if existing_output(output, job.output.if_exists, job.output.layout) == "skip":
                 return skipped(report, job)
             open_folder(lease)
             break_locks(temporary(output, STAGING))
@@ -116,13 +124,14 @@ def score(
 
 
 @contextmanager
-def _holding(output: str, run_id: str, options: PipelineOptions, quiet: bool) -> Iterator[Lease]:
-    """Hold the lock of the output; word of how the run failed is left beside the output."""
+def _holding(
+    output: str, run_id: str, options: PipelineOptions, quiet: bool, left: Mapping[str, Any] | None, report: Report
+) -> Iterator[Lease]:
+    """Hold the lock of the output; word of how the run failed is left beside the output. A run that was submitted keeps it."""
     progress.reset()
+    say = (lambda message: None) if quiet else partial(print, file=sys.stderr)
     try:
-        lease = acquire(
-            output, run_id, is_in_process(options), lambda message: None if quiet else print(message, file=sys.stderr)
-        )
+        lease = acquire(output, run_id, is_in_process(options), say, left, over(output))
     except OSError as error:
         raise unforeseen(error, output) from error
     try:
@@ -150,8 +159,9 @@ def _holding(output: str, run_id: str, options: PipelineOptions, quiet: bool) ->
             raise found from error
         raise
     finally:
-        with suppress(OSError):
-            abandon(lease)
+        if report.status != "submitted":
+            with suppress(OSError):
+                abandon(lease)
 
 
 def _raise_if_lost(lease: Lease, error: Exception) -> None:
@@ -205,8 +215,11 @@ def _score(
         limits = Limits(job.errors.max_bad_rows, job.errors.max_broken_shards, job.errors.rejected_path)
         with progress.shown(len(parts), quiet):
             versions = None if is_in_process(options) else prepared.versions
-            report.warnings += _run(Run(lease, spec, prepared.schema, limits, rows, versions), options)
+            _run(Run(lease, spec, prepared.schema, limits, rows, versions), options, report)
         report.seconds["run"] = time.monotonic() - started
+        if lease.is_left:
+            report.status = "submitted"
+            return
         report.of_first_prediction(progress.current.first if spec.processes == 1 else None)
     finally:
         close_scorers()
@@ -231,19 +244,20 @@ def _launching(lease: Lease, unfinished: Plan | None) -> Iterator[None]:
         raise
 
 
-def _run(run: Run, options: PipelineOptions) -> list[str]:
-    """Run the pipeline; gives warnings, of what went wrong after the output was published."""
+def _run(run: Run, options: PipelineOptions, report: Report) -> None:
+    """Run the pipeline; the report is warned of what went wrong after the output was published."""
     try:
-        run_pipeline(run, options)
+        report.job = run_pipeline(run, options)
     except Exception as error:
         found = read_verdict(run.lease.output, run.lease.run_id)
         if found is not None:
             raise found.to_error() from error
-        if published_run(run.lease.output) == run.lease.run_id:
-            return [f"not all that is temporary could be deleted ({without_values(error)}); the next run deletes it"]
-        run.lease.check()
-        raise
-    return []
+        if published_run(run.lease.output) != run.lease.run_id:
+            run.lease.check()
+            raise
+        report.warnings.append(
+            f"not all that is temporary could be deleted ({without_values(error)}); the next run deletes it"
+        )
 
 
 def _plan(

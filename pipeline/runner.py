@@ -63,9 +63,10 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     if standard.runner in (None, "DirectRunner"):
         standard.runner = IN_PROCESS
     if standard.runner != IN_PROCESS:
-        from pipeline.flink import refuse_unrunnable
+        from pipeline import dataflow, flink
 
-        refuse_unrunnable(options)
+        flink.refuse_unrunnable(options)
+        dataflow.refuse_unrunnable(options)
     FileSystems.set_options(options)
     return options
 
@@ -125,27 +126,27 @@ def processes_asked(options: PipelineOptions, in_job: Asked | None, workers: Ask
     return 1
 
 
-def run_pipeline(run: Run, options: PipelineOptions) -> None:
+def run_pipeline(run: Run, options: PipelineOptions) -> dict[str, str]:
     """Build the pipeline, run it, and wait until it is done. Errors of the stages are raised as the runner raises them.
 
-    In process, `run.spec.processes` of them score: this one, and others started by it where it is more than 1.
+    Gives what a cluster calls the job, see `pipeline.cluster.run_on_cluster`. In process, `run.spec.processes` of them score: this one, and others started by it where it is more than 1.
     """
     if not is_in_process(options):
         from pipeline.cluster import run_on_cluster  # late: a run on this machine needs none of it
 
-        with _without_traces():  # LOOPBACK: workers run in this process
-            run_on_cluster(run, options)
-        return
+        with _without_traces(), run.spec.code.staged(options):  # LOOPBACK: workers run in this process
+            return run_on_cluster(run, options)
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode == "multi_processing":
         direct.direct_running_mode, direct.direct_num_workers = "in_memory", 1
     with _without_traces():
         if run.spec.processes == 1:
             _run(beam.Pipeline(options=options), run)
-            return
+            return {}
         direct.direct_num_workers = run.spec.processes
         with WorkerProcesses(options, partial(_tell, run.lease)) as processes:
             _run(beam.Pipeline(FnApiRunner(processes.environment), options), run)
+    return {}
 
 
 @contextmanager

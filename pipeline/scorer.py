@@ -15,21 +15,24 @@ from pipeline import checkpoint as checkpoints
 from pipeline.artifacts import fetched_checkpoint, stage_transform
 from pipeline.batch import Regrouper
 from pipeline.decode_rows import output_type
-from pipeline.errors import BadRows
+from pipeline.errors import BadRows, JobError
+from pipeline.example_input import input_for
 from pipeline.features import Feature, FeatureSpec, from_tensorflow
-from pipeline.graph_input import ColumnInput
 from pipeline.memory_rows import named_columns, rows_from_memory, spec_from_memory
 from pipeline.model import build_model
 from pipeline.outputs import output_columns
 from pipeline.predict import RowScorer
+from pipeline.raw_features import check_columns
 from pipeline.rows import ROW, Columns, PassThrough, Rejected, passthrough_column
 from pipeline.scoring import output_types
+from pipeline.serving_input import serving_input
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     import pandas as pd
 
+    from pipeline.graph_input import GraphInput
     from pipeline.job import Job
     from pipeline.job.values import PassThroughColumn
 
@@ -98,13 +101,11 @@ class Scorer:
 
         job = load_job(path, run_date, overrides, variables)
         add_user_code(job.code)
-        import pipeline.tf_estimator  # noqa: F401  before any user code is imported
-
         places, features, transform = open_transform(job)
         places, estimator = open_estimator(places)
         scorer = cls.__new__(cls)
         scorer._estimator, scorer._checkpoint = estimator, places.local_checkpoint
-        scorer._transform, scorer._job, scorer._lock = transform, job, threading.Lock()
+        scorer._transform, scorer._job, scorer._lock = transform, places.local_job, threading.Lock()
         scorer._passthrough = {
             name: PassThrough(column.source, _passthrough_type(job, column, features))
             for name, column in job.output.passthrough.items()
@@ -182,13 +183,29 @@ class Scorer:
             assert self._scorer is not None
             return self._scorer
 
+    def _graph_input(self, columns: Columns) -> GraphInput:
+        job = self._job
+        check_columns(columns.features)
+        if job and job.input.record == "sequence_example":
+            raise JobError(
+                "input.record: a Scorer takes arrays, which make no tf.SequenceExamples; use the command score"
+            )
+        if not (job and job.model.serving_input_fn):
+            return input_for(self._estimator, columns, "memory", self._transform is not None)
+        if not columns.features:
+            raise JobError(
+                "model.serving_input_fn parses the record in a way that does not tell its features, so a Scorer can make none "
+                "of arrays; use the command score"
+            )
+        return serving_input(job, columns, as_columns=True)
+
     def _open(self, features: FeatureSpec) -> None:
         job = self._job
         columns = Columns(features, self._optional)
         model = build_model(
             self._estimator,
             self._checkpoint,
-            ColumnInput(features),
+            self._graph_input(columns),
             self._transform,
             job.model.features if job else None,
             job.model.allow_unused if job else (),

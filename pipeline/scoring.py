@@ -13,16 +13,20 @@ import pyarrow as pa
 
 from pipeline import machine
 from pipeline.artifacts import Copies, Places, local_assets
+from pipeline.assets import lay
 from pipeline.checkpoint import Checkpoint
-from pipeline.code import add_user_code, resolve, source_files
+from pipeline.code import resolve, source_files
+from pipeline.environment import enter_environment
 from pipeline.estimator import load_estimator
+from pipeline.example_input import input_for
 from pipeline.features import FeatureSpec
-from pipeline.graph_input import ColumnInput, RecordInput
 from pipeline.memory import Need, usage
 from pipeline.model import build_model
 from pipeline.outputs import check_names, output_columns
 from pipeline.predict import RowScorer
 from pipeline.rows import Columns
+from pipeline.serving_input import serving_input
+from pipeline.shipment import Shipment
 from pipeline.staging import fetch
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ class ScoringSpec:
     record_format: tfrecord (the graph parses the record), or a format whose rows arrive as columns.
     columns: what is taken out of a record, pass-through types known.
     checkpoint: as production has it. copies: of it and of what else was staged; workers read these.
+    code: `job.code`, as the launcher recorded it.
     processes: that hold a copy of the model on one machine; 0: one a core. No score depends on it.
     """
 
@@ -46,6 +51,7 @@ class ScoringSpec:
     columns: Columns
     checkpoint: Checkpoint
     copies: Copies = field(default_factory=Copies)
+    code: Shipment = field(default_factory=Shipment)
     processes: int = 1
 
 
@@ -64,10 +70,12 @@ def open_scorer(spec: ScoringSpec, on_load: Callable[[float], None] = lambda sec
         if spec.key not in _open:
             start = time.monotonic()
             machine.share_cores(spec.processes)
-            add_user_code(spec.job.code)
+            spec.code.add()
             places = fetched_places(spec)
             with places.named_as_in_job():
                 assets = fetch(spec.copies.assets) if spec.copies.assets else None
+                lay(spec.job.model.assets, places.named)
+                enter_environment(places.local_job)
                 estimator = load_estimator(places.local_job.model)
                 _open[spec.key] = build_scorer(
                     spec, estimator, places, lambda paths: local_assets(paths, places, assets)
@@ -95,8 +103,8 @@ def fetched_places(spec: ScoringSpec) -> Places:
     Raises:
       ModelError: a copy is gone or damaged.
     """
-    model, transform = (fetch(staged) if staged else None for staged in (spec.copies.model, spec.copies.transform))
-    return Places(spec.job, spec.checkpoint, model, transform)
+    staged = (spec.copies.model, spec.copies.transform, spec.copies.named)
+    return Places(spec.job, spec.checkpoint, *(fetch(each) if each else None for each in staged))
 
 
 def build_scorer(
@@ -114,12 +122,18 @@ def build_scorer(
       local_assets: as for `pipeline.model.build_model`.
     """
     job = places.local_job
-    graph_input = RecordInput(spec.columns) if spec.record_format == "tfrecord" else ColumnInput(spec.columns.features)
+    transform = load_transform(job, spec.columns.features)
+    as_columns = spec.record_format != "tfrecord"
+    graph_input = (
+        serving_input(job, spec.columns, as_columns)
+        if job.model.serving_input_fn
+        else input_for(estimator, spec.columns, spec.record_format, transform is not None)
+    )
     model = build_model(
         estimator,
         places.local_checkpoint,
         graph_input,
-        load_transform(job, spec.columns.features),
+        transform,
         job.model.features,
         job.model.allow_unused,
         local_assets,

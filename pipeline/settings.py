@@ -10,7 +10,7 @@ from pipeline.plan import settings_digest
 if TYPE_CHECKING:
     from pipeline.scoring import ScoringSpec
 
-_WHICH_MODEL = ("model_dir", "checkpoint", "record", "require_record", "staging")
+_WHICH_MODEL = ("saved_model", "model_dir", "checkpoint", "record", "require_record", "staging", "assets")
 """Keys of `model` that no score depends on once the checkpoint is resolved."""
 _WHICH_SHARDS = (
     "pattern", "ignore", "split_bytes", "ready", "min_shards", "require_complete", "wait", "only_new", "history",
@@ -26,6 +26,7 @@ def settings_components(
     assets: Iterable[str],
     code: Mapping[str, str],
     versions: Mapping[str, str],
+    named: Mapping[str, Mapping[str, str]],
 ) -> dict[str, str]:
     """Name -> digest of each component, in an order fit for people.
 
@@ -37,6 +38,7 @@ def settings_components(
       assets: digests of the files that the graph reads, in the order of the graph.
       code: path -> digest of every source file that counts.
       versions: package -> version.
+      named: asset of `model.assets` -> path of each of its files -> digest.
     """
     settings = spec.job.settings()
     components: dict[str, Any] = {
@@ -52,4 +54,12 @@ def settings_components(
         "batch": settings["batch"],
         "errors": {key: settings["errors"].get(key) for key in ("non_finite", "keep_record")},
     }
+    # Those below are left out where a job has none of it: outputs of older versions do not know of them.
+    if environment := {key: settings[key] for key in ("env", "setup") if key in settings}:
+        components["environment"] = environment
+    if named:
+        where = {name: path.rstrip("/") for name, path in spec.job.model.assets.items()}
+        components["files"] = {
+            name: {path[len(where[name]) :]: digest for path, digest in found.items()} for name, found in named.items()
+        }
     return {name: settings_digest({name: value}) for name, value in components.items()}

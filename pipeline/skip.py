@@ -25,7 +25,11 @@ def skip_if_complete(job: Job, run_date: str | None) -> Report | None:
     """
     output = job.output.path
     check_output_outside_input(job.input.pattern, output)
-    if is_locked(output) or is_begun(output) or existing_output(output, job.output.if_exists) != "skip":
+    if (
+        is_locked(output)
+        or is_begun(output)
+        or existing_output(output, job.output.if_exists, job.output.layout) != "skip"
+    ):
         return None
     return skipped(Report(job.name, output, run_date=run_date), job)
 

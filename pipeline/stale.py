@@ -37,7 +37,7 @@ def stale(job: Job) -> list[str]:
         *_shards(manifest, job),
         *_checkpoint(manifest["model"], job),
         *_transform(manifest["transform"], job),
-        *_files({**manifest.get("code", {}), **manifest["model"]["assets"]}),
+        *_files({**manifest.get("code", {}), **manifest["model"]["assets"], **manifest["model"].get("files", {})}),
     ]
 
 
@@ -80,7 +80,7 @@ def _named(what: str, paths: list[str]) -> Iterator[str]:
 
 
 def _checkpoint(then: Mapping[str, Any], job: Job) -> Iterator[str]:
-    if job.model.model_dir is None:
+    if job.model.model_dir is None and job.model.saved_model is None:
         return  # only the user's builder knows, and it is not called for this
     try:
         now = checkpoints.of_job(job, job.model.model_dir)

@@ -66,6 +66,10 @@ class Bundle:
     extents: tuple[Extent, ...] = ()
 
 
+EMPTY_BUNDLE = Bundle(0, {}, ())
+"""That of a model without variables, which has no files."""
+
+
 def parse_index(data: bytes, name: str) -> Bundle:
     """Read the bytes of an `.index` file; `name` is what messages call it.
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
+from pipeline.object_graph import OBJECT_GRAPH, ObjectGraph, is_object_key
 from pipeline.optimizer_names import is_optimizer_state, is_slot
 from pipeline.tensor_bundle import Bundle, Entry
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _LISTED = 10
+_BY_NAME = ObjectGraph()
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class _Restored:
     shape: tuple[int, ...] | None
     reshaped: bool
 
+    @property
+    def name(self) -> str:
+        """How messages call it: a key of an object-based checkpoint is no name that the user ever gave."""
+        return _resource(self.target) if is_object_key(self.key) else self.key
+
 
 def check_variables(
     graph: tf.Graph,
@@ -58,6 +64,7 @@ def check_variables(
     predictions: Iterable[Any],
     bundle: Bundle,
     allow_unused: Sequence[str] = (),
+    objects: ObjectGraph = _BY_NAME,
 ) -> Report:
     """Hold the checkpoint against the graph that is about to restore it.
 
@@ -67,6 +74,7 @@ def check_variables(
       predictions: the tensors of every key, dense, sparse or ragged.
       bundle: the index of the checkpoint.
       allow_unused: patterns (fnmatch) of checkpoint names that no prediction needs to read.
+      objects: the tree of objects of the checkpoint; messages and patterns use the names of variables then.
 
     Raises:
       ModelError: a variable is missing from the checkpoint, has another shape or dtype there, or is read by no prediction.
@@ -77,20 +85,24 @@ def check_variables(
     outputs = [tensor.op for tensor in tf.nest.flatten(list(predictions), expand_composites=True)]
     reached = _reached_resources(graph, _upstream(outputs))
     read = [item for item in restored if _resource(item.target) in reached]
-    unread, exempt = _unread(bundle, restored, read, tf.compat.v1.train.get_global_step(graph))
-    allowed = [name for name in unread if any(fnmatch.fnmatchcase(name, pattern) for pattern in allow_unused)]
-    unread = [name for name in unread if name not in allowed]
+    unread, exempt = _unread(bundle, restored, read, tf.compat.v1.train.get_global_step(graph), objects)
+    allowed = [key for key in unread if _matches(allow_unused, key, objects.name(key))]
+    unread = [key for key in unread if key not in allowed]
 
     problems = [
-        *_missing(bundle, restored),
+        *_missing(bundle, restored, objects),
         *_differing(bundle, restored),
-        *_unread_message(bundle, unread, {item.key for item in restored}),
+        *_unread_message(bundle, unread, {item.key for item in restored}, objects),
     ]
     if problems:
         raise ModelError("\n".join(["the checkpoint is not of this graph:", *problems]))
     read_names = tuple(sorted({item.key for item in read}))
     restored_bytes = sum(_bytes(bundle.entries[key]) for key in {item.key for item in restored})
     return Report(read_names, tuple(exempt), tuple(allowed), restored_bytes)
+
+
+def _matches(patterns: Sequence[str], *names: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _restored(graph: tf.Graph, saver: tf.compat.v1.train.Saver) -> list[_Restored]:
@@ -203,13 +215,13 @@ def _called(node: Any) -> set[str]:
 
 
 def _unread(
-    bundle: Bundle, restored: list[_Restored], read: list[_Restored], global_step: Any
+    bundle: Bundle, restored: list[_Restored], read: list[_Restored], global_step: Any, objects: ObjectGraph
 ) -> tuple[list[str], list[str]]:
     """Names in the checkpoint that no prediction reads: those that are the matter, and those that are not."""
     read_keys = {item.key for item in read}
     unread = sorted(bundle.entries.keys() - read_keys)
     shapes = {name: entry.shape for name, entry in bundle.entries.items()}
-    counters = {_OBJECT_GRAPH, "global_step"}
+    counters = {OBJECT_GRAPH, "global_step"} | objects.training
     if global_step is not None:
         counters |= {item.key for item in restored if _resource(item.target) == global_step.op.name}
     # A saver of moving averages reads `w/ExponentialMovingAverage` into `w`; then nothing reads the `w` of the checkpoint.
@@ -232,19 +244,20 @@ def _unread(
     return [name for name, shape in others.items() if not is_slot(name, shape, others)], exempt
 
 
-def _missing(bundle: Bundle, restored: list[_Restored]) -> Iterable[str]:
+def _missing(bundle: Bundle, restored: list[_Restored], objects: ObjectGraph) -> Iterable[str]:
     wanted = {item.key: item for item in restored}
     missing = [key for key in wanted if key not in bundle.entries]
     if not missing:
         return
-    unclaimed = [name for name in bundle.entries if name not in wanted]
+    unclaimed = [objects.name(name) for name in bundle.entries if name not in wanted]
     lines = []
     for key in missing:
-        close = difflib.get_close_matches(key, unclaimed, n=2)
-        lines.append(f"{key} {_brackets(wanted[key].shape)}" + (f", close to {' and '.join(close)}" if close else ""))
+        name = wanted[key].name
+        close = difflib.get_close_matches(name, unclaimed, n=2)
+        lines.append(f"{name} {_brackets(wanted[key].shape)}" + (f", close to {' and '.join(close)}" if close else ""))
     yield f"- {len(missing)} of {len(wanted)} variables of the graph are missing from the checkpoint:"
     yield from _listed(lines)
-    if _OBJECT_GRAPH in bundle.entries:
+    if objects.names and not is_object_key(missing[0]):
         yield (
             "  The checkpoint was written by tf.train.Checkpoint or by Keras, under names of objects; the saver asks for names "
             "of variables. Give Scaffold(saver=...) the same tf.train.Checkpoint"
@@ -259,9 +272,9 @@ def _differing(bundle: Bundle, restored: list[_Restored]) -> Iterable[str]:
             continue
         if item.shape is not None and not _fits(item, entry.shape):
             shapes = f"{_brackets(item.shape)} in the graph, {_brackets(entry.shape)} in the checkpoint"
-            lines[item.key] = f"{item.key}: {shapes}"
+            lines[item.key] = f"{item.name}: {shapes}"
         elif item.dtype != entry.dtype:
-            lines[item.key] = f"{item.key}: {item.dtype} in the graph, {entry.dtype} in the checkpoint"
+            lines[item.key] = f"{item.name}: {item.dtype} in the graph, {entry.dtype} in the checkpoint"
     if lines:
         yield f"- {len(lines)} variables have another shape or dtype:"
         yield from _listed(list(lines.values()))
@@ -271,7 +284,7 @@ def _fits(item: _Restored, shape: tuple[int, ...]) -> bool:
     return item.shape == shape or (item.reshaped and math.prod(item.shape or ()) == math.prod(shape))
 
 
-def _unread_message(bundle: Bundle, unread: list[str], in_graph: set[str]) -> Iterable[str]:
+def _unread_message(bundle: Bundle, unread: list[str], in_graph: set[str], objects: ObjectGraph) -> Iterable[str]:
     if not unread:
         return
     yield (
@@ -280,9 +293,10 @@ def _unread_message(bundle: Bundle, unread: list[str], in_graph: set[str]) -> It
     )
     where = {True: "in the graph, but unread", False: "not in the graph"}
     yield from _listed(
-        [f"{name} {_brackets(bundle.entries[name].shape)}, {where[name in in_graph]}" for name in unread]
+        [f"{objects.name(key)} {_brackets(bundle.entries[key].shape)}, {where[key in in_graph]}" for key in unread]
     )
-    if any(name in in_graph and name.endswith(("moving_mean", "moving_variance")) for name in unread):
+    moving = ("moving_mean", "moving_variance")
+    if any(key in in_graph and objects.name(key).endswith(moving) for key in unread):
         yield "  Moving means that are unread: batch normalization is in training mode; pass training=False in PREDICT"
     yield "  If predictions do not need them, list them (or patterns, such as 'aux_head/*') under model.allow_unused"
 

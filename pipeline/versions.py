@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from importlib import metadata
 
@@ -17,6 +18,9 @@ _COMPARED = {
     "estimator-score": "estimator-score",
 }
 """What has to be the same on both sides: what travels between them is pickled, and scores are to be the launcher's."""
+
+_OF_BEAM = r"\S*_python(\d+\.\d+)_sdk:([\w.]+?)\.?"
+_REFUSED_BY_BEAM = re.compile(rf"Submission environment: {_OF_BEAM}\s+Runtime environment: {_OF_BEAM}(?:\s|$)")
 
 
 def installed_versions() -> dict[str, str]:
@@ -43,6 +47,19 @@ def refuse_other_versions(launcher: Mapping[str, str], worker: Mapping[str, str]
         raise JobError(
             f"the workers have other versions than this launcher: {', '.join(differing)}; install the same on both "
             "(pip install -c with a file of constraints/)"
+        )
+
+
+def refuse_what_beam_refused(trace: str) -> None:
+    """Raise a JobError, as `refuse_other_versions` does, where a worker has failed for its version of Python or of Beam.
+
+    Beam's worker looks at these two itself, before any code of this project runs there, and cannot say it but in a trace.
+    """
+    found = _REFUSED_BY_BEAM.search(trace)
+    if found is not None:
+        python, beam, other_python, other_beam = found.groups()
+        refuse_other_versions(
+            {"python": python, "apache-beam": beam}, {"python": other_python, "apache-beam": other_beam}
         )
 
 

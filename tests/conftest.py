@@ -14,6 +14,7 @@ from memory_store import root  # noqa: F401  a fixture
 from object_stores import _reached, bucket, google_emulator, line, pauses, s3_emulator, store  # noqa: F401  fixtures
 
 if TYPE_CHECKING:
+    from portable_runners import ScoredDigits
     from record_job import Check
     from runs import RunServer
     from scenes import Scene
@@ -153,3 +154,11 @@ def write_side(tmp_path: Path) -> Callable[..., str]:
     import compare_tables
 
     return partial(compare_tables.write_side, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> ScoredDigits:
+    """The example of the digits, see `portable_runners.ScoredDigits`."""
+    from portable_runners import ScoredDigits
+
+    return ScoredDigits(tmp_path_factory.mktemp("digits"))

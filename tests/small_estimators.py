@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from pipeline.checkpoint import read_bundle
 from pipeline.errors import ModelError
+from pipeline.object_graph import read_object_graph
 from pipeline.variables import check_variables
 
 tf1 = tf.compat.v1
@@ -84,7 +85,9 @@ def check(estimator, checkpoint, allow_unused=(), predictions=None):
         scaffold = spec.scaffold or train.Scaffold()
         scaffold.finalize()
         tensors = [spec.predictions[key] for key in predictions or spec.predictions]
-        report = check_variables(graph, scaffold.saver, tensors, read_bundle(checkpoint), allow_unused)
+        bundle = read_bundle(checkpoint)
+        objects = read_object_graph(checkpoint, bundle)
+        report = check_variables(graph, scaffold.saver, tensors, bundle, allow_unused, objects)
         with tf1.Session() as session:
             scaffold.saver.restore(session, checkpoint)
         return report

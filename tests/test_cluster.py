@@ -173,7 +173,7 @@ class Job:
         self.cancelled = True
 
     def retried(self) -> str | None:
-        return IN_JAVA if self.asked == 2 else None
+        return error_in_words(IN_JAVA) if self.asked == 2 else None
 
     def raise_error(self) -> None:
         raise ScoringError("the error")

@@ -191,7 +191,7 @@ USER_ERRORS = [
     pytest.param("x = (1\n", "{path}:1: SyntaxError: '(' was never closed", "", id="syntax"),
     pytest.param("import no_such_package\n", "{path}:1: ModuleNotFoundError: No module named 'no_such_package'", "; pip install what has 'no_such_package' where the job runs, or put its folder under code:", id="missing package"),
     pytest.param("import sys\nsys.exit(3)\n", "{path}:2: SystemExit: 3", "put what runs under `if __name__ == '__main__':`", id="exit"),
-    pytest.param("from absl import flags\nflags.DEFINE_string('rate', '1', '')\nRATE = flags.FLAGS.rate\n", "{path}:3: UnparsedFlagAccessError: ", "take the value from model.params, or call flags.FLAGS.mark_as_parsed() to have the defaults", id="absl flags"),
+    pytest.param("from absl import flags\nflags.DEFINE_string('rate', '1', '')\nRATE = flags.FLAGS.rate\n", "{path}:3: UnparsedFlagAccessError: ", "write model.argv in the job file, such as [--units=8], or [] to have the defaults", id="absl flags"),
 ]  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_an_error_without_a_line_of_the_user():
 
 
 COMPAT = "write `import tensorflow.compat.v1 as tf`"
-SAVED_MODEL = "or export a SavedModel with the TensorFlow 1 that trained the model"
+SAVED_MODEL = "or export a SavedModel with the TensorFlow 1 that trained the model and score that: model.saved_model"
 TENSORFLOW_1 = [
     pytest.param("import tensorflow as tf\ntf.layers.dense\n", f"tf.layers is a name of TensorFlow 1: {COMPAT}", id="tf.layers"),
     pytest.param("import tensorflow as tf\ntf.placeholder\n", f"tf.placeholder is a name of TensorFlow 1: {COMPAT}", id="tf.placeholder"),

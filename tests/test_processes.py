@@ -30,7 +30,10 @@ pytestmark = pytest.mark.usefixtures("threads_as_before")
 
 GIB = 2**30
 MANY = ["--direct_running_mode=multi_processing", "--direct_num_workers=3"]
-DATAFLOW = ["--runner=DataflowRunner"]
+DATAFLOW = [
+    "--runner=DataflowRunner", "--project=a-project", "--region=a-region", "--temp_location=/tmp",
+    "--sdk_container_image=worker:1", "--dataflow_endpoint=http://localhost:1", "--no_auth",
+]  # fmt: skip
 ONE = "--experiments=no_use_multiple_sdk_containers"
 
 

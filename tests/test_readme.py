@@ -18,15 +18,18 @@ import pipeline
 from pipeline import commands, errors
 from pipeline.errors import JobError
 from pipeline.job import Batch, Csv, Errors, Input, Job, Model, Output, Runner, Transform
+from pipeline.job.features import FeatureEntry
 from pipeline.job.file import load_job
-from pipeline.job.values import FeatureEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 JOB_FILE = ROOT / "docs" / "job_file.md"
+SCHEDULE = ROOT / "docs" / "schedule.md"
 PAGES = [
     README,
     *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "docs/job_file.md", "docs/fit.md", "docs/faults.md")),
+    SCHEDULE,
+    ROOT / "docs" / "bring_your_model.md",
 ]
 
 BASE = """\
@@ -85,7 +88,7 @@ def sections() -> dict[str, str]:
 
 
 def shown_jobs() -> Iterator[Any]:
-    for page in (README, JOB_FILE):
+    for page in (README, JOB_FILE, SCHEDULE):
         for number, block in enumerate(blocks(page, "yaml")):
             yield pytest.param(block, id=f"{page.name}-{number}")
 
@@ -128,7 +131,7 @@ def load(settings: dict[str, Any]) -> Job:
 def test_job_file_shown_is_taken(text: str) -> None:
     shown = yaml.safe_load(text)
     settings = yaml.safe_load(BASE) | shown
-    if "path" in shown.get("transform", {}):
+    if "path" in shown.get("transform", {}) or "serving_input_fn" in shown.get("model", {}):
         del settings["features"]
     if "model" not in shown and "features" in shown:
         settings["model"].pop("features", None)
@@ -280,7 +283,7 @@ def test_links_and_scripts_lead_somewhere(page: Path) -> None:
         path = page.parent / file if file else page
         assert path.exists(), target
         assert not anchor or anchor in anchors(path), target
-    for script in set(re.findall(r"(?:\./|scripts/|\.ci/|configs/|constraints/|tests/)[\w./-]*\w", text)):
+    for script in set(re.findall(r"(?:\./|scripts/|\.ci/|configs/|constraints/|tests/)[\w./@-]*\w", text)):
         assert (ROOT / script).exists(), script
 
 

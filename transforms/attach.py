@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import ModelError
-from pipeline.features import Feature, FeatureSpec
+from pipeline.features import Feature, FeatureSpec, to_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -140,12 +140,30 @@ def type_spec(feature: Feature) -> tf.TypeSpec:
     """What a batch of a feature is in a graph."""
     import tensorflow as tf
 
+    if not _is_plain(feature):
+        with tf.Graph().as_default():
+            return tf.type_spec_from_value(_parsed(feature, tf.compat.v1.placeholder(tf.string, (None,))))
     dtype = tf.as_dtype(feature.dtype)
     if feature.kind == "varlen":
         return tf.SparseTensorSpec((None, None), dtype)
     if feature.kind == "ragged":
         return tf.RaggedTensorSpec((None, None), dtype, ragged_rank=1, row_splits_dtype=tf.as_dtype(feature.row_splits))
     return tf.TensorSpec((None, *feature.shape), dtype)
+
+
+def _is_plain(feature: Feature) -> bool:
+    kinds = ("fixed", "varlen", "ragged")
+    return feature.kind in kinds and not feature.partitions and not feature.feature_list
+
+
+def _parsed(feature: Feature, records: Any) -> Any:
+    """A feature as the op of `tf.io` parses it."""
+    import tensorflow as tf
+
+    spec = to_tensorflow({feature.name: feature})
+    if feature.feature_list:
+        return tf.io.parse_sequence_example(records, {}, spec)[1][feature.name]
+    return tf.io.parse_example(records, spec)[feature.name]
 
 
 def no_rows(raw_spec: FeatureSpec) -> dict[str, Any]:
@@ -158,7 +176,9 @@ def no_rows(raw_spec: FeatureSpec) -> dict[str, Any]:
     features: dict[str, Any] = {}
     for name, feature in raw_spec.items():
         dtype = tf.as_dtype(feature.dtype)
-        if feature.kind == "varlen":
+        if not _is_plain(feature):
+            features[name] = _parsed(feature, placeholder((0,), tf.string, [None]))
+        elif feature.kind == "varlen":
             indices = placeholder((0, 2), tf.int64, [None, 2])
             features[name] = tf.SparseTensor(
                 indices, placeholder((0,), dtype, [None]), placeholder((2,), tf.int64, [2])

@@ -110,6 +110,12 @@ def require_fit() -> None:
 def unfit(features: FeatureSpec) -> Iterator[tuple[str, str, str]]:
     """Features that TensorFlow Transform cannot be given: name, the key of the spec that is in the way, why."""
     for name, feature in features.items():
+        if feature.kind in ("sequence", "sparse") or feature.is_composite or feature.feature_list:
+            yield (
+                name,
+                "kind",
+                "TensorFlow Transform takes fixed, varlen and ragged features of one field each; declare it as those",
+            )
         if feature.dtype not in EXAMPLE_DTYPES:
             allowed = ", ".join(EXAMPLE_DTYPES)
             yield (

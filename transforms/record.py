@@ -107,8 +107,12 @@ def predicted_record(
     from pipeline import files
     from pipeline.plan import utc_now
     from pipeline.record.file import Record, framework_versions, raw_features
+    from pipeline.record.graph_files import recorded_files
     from pipeline.record.rows import rows_of_examples
 
+    for name, feature in columns.features.items():
+        if feature.partitions:
+            raise JobError(f"features: {name}: a parity record keeps no RaggedFeature with partitions; make none")
     count = sample.num_rows if isinstance(sample, pa.RecordBatch) else len(sample)
     given: list[Any] = []
 
@@ -142,10 +146,11 @@ def predicted_record(
         model=_model_features(given[0], choice),
         bare=isinstance(choice, str),
         batches=tuple(batches),
-        rows=kept.select([feature_column(name) for name in columns.features]),
+        rows=kept.select([feature_column(name) for name in columns.decoded]),
         predictions=predictions,
         created=utc_now(),
         versions=framework_versions(),
+        files=recorded_files(estimator, input_fn),
     )
 
 
@@ -194,7 +199,8 @@ def _parsed(examples: Sequence[bytes], columns: Columns) -> Any:
         else feature
         for name, feature in columns.features.items()
     }
-    spec = to_tensorflow({columns.source(name): feature for name, feature in fillers.items()})
+    renamed = {columns.source(name): feature.renamed(columns.source) for name, feature in fillers.items()}
+    spec = to_tensorflow(renamed)
     names = {columns.source(name): name for name in columns.features}
 
     def batch(start: Any, stop: Any) -> dict[str, Any]:
@@ -208,12 +214,12 @@ def _batches_of_columns(rows: pa.RecordBatch, columns: Columns) -> Any:
     """Batches of decoded columns, as the tensors that `tf.io.parse_example` gives for such features."""
     import tensorflow as tf
 
-    from pipeline.graph_input import dense_values
+    from pipeline.graph_input import assembled, dense_values
 
     values: dict[str, Any] = {}
-    for name, feature in columns.features.items():
+    for name, feature in columns.decoded.items():
         column, dtype = rows.column(feature_column(name)), tf.as_dtype(feature.dtype)
-        if feature.kind == "fixed":
+        if not feature.is_list:
             values[name] = tf.constant(dense_values(column, feature), dtype, (rows.num_rows, *feature.shape))
         else:
             splits = tf.as_dtype(feature.row_splits) if feature.kind == "ragged" else tf.int64
@@ -223,10 +229,7 @@ def _batches_of_columns(rows: pa.RecordBatch, columns: Columns) -> Any:
 
     def batch(start: Any, stop: Any) -> dict[str, Any]:
         pieces = {name: value[start:stop] for name, value in values.items()}
-        return {
-            name: piece.to_sparse() if columns.features[name].kind == "varlen" else piece
-            for name, piece in pieces.items()
-        }
+        return {name: assembled(name, feature, pieces) for name, feature in columns.features.items()}
 
     return batch
 

@@ -43,19 +43,34 @@ class SavedModel:
     @property
     def asset_names(self) -> list[str]:
         """Names of the files below `assets` that the graph reads."""
-        from tensorflow.core.protobuf import meta_graph_pb2
-
-        assets = list(self.meta_graph.asset_file_def)
-        # Where TensorFlow 1 wrote them.
-        for packed in self.meta_graph.collection_def["saved_model_assets"].any_list.value:
-            assets.append(meta_graph_pb2.AssetFileDef())
-            packed.Unpack(assets[-1])
-        return sorted({asset.filename for asset in assets})
+        return sorted({asset.filename for asset in asset_files(self.meta_graph)})
 
     @property
     def assets(self) -> list[str]:
         """Paths of the files that the graph reads."""
         return [f"{self.directory}/assets/{name}" for name in self.asset_names]
+
+
+def asset_files(meta_graph: meta_graph_pb2.MetaGraphDef) -> list[meta_graph_pb2.AssetFileDef]:
+    """The files that a graph reads: each with the tensor that holds its path, and its name below `assets`."""
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    assets = list(meta_graph.asset_file_def)
+    if "saved_model_assets" in meta_graph.collection_def:  # where TensorFlow 1 wrote them
+        for packed in meta_graph.collection_def["saved_model_assets"].any_list.value:
+            assets.append(meta_graph_pb2.AssetFileDef())
+            packed.Unpack(assets[-1])
+    return assets
+
+
+def unknown_operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> list[str]:
+    """The operations of a graph that this TensorFlow does not know, sorted."""
+    from tensorflow.python.framework import op_def_registry  # also knows what tf.load_op_library added
+
+    graph = meta_graph.graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    operations = {node.op for node in nodes} - {function.signature.name for function in graph.library.function}
+    return sorted(operation for operation in operations if op_def_registry.get(operation) is None)
 
 
 def read_saved_model(path: str) -> SavedModel:
@@ -126,12 +141,8 @@ def _refuse_missing_assets(saved_model: SavedModel) -> None:
 
 def _refuse_unknown_operations(saved_model: SavedModel) -> None:
     import tensorflow as tf
-    from tensorflow.python.framework import op_def_registry  # also knows what tf.load_op_library added
 
-    graph = saved_model.meta_graph.graph_def
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    operations = {node.op for node in nodes} - {function.signature.name for function in graph.library.function}
-    unknown = sorted(operation for operation in operations if op_def_registry.get(operation) is None)
+    unknown = unknown_operations(saved_model.meta_graph)
     if unknown:
         raise ModelError(
             f"{saved_model.place} was made with {saved_model.made_with} and has operations that TensorFlow {tf.__version__} "

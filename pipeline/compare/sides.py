@@ -130,7 +130,14 @@ def _parts(label: str, folder: str, names: Mapping[str, int]) -> tuple[list[str]
             expected = {file["path"]: file["bytes"] for file in json.loads(_read(_join(folder, MANIFEST)))["files"]}
         except (ValueError, LookupError, TypeError) as error:
             raise InputError(f"{label}: {_join(folder, MANIFEST)} is damaged ({type(error).__name__})") from error
-        wrong = [name for name, size in expected.items() if names.get(name) != size]
+        below = {name.rpartition("/")[0] for name in expected} - {""}
+        found = {
+            **names,
+            **{
+                _join(inner, name): size for inner in below for name, size in _list_folder(_join(folder, inner)).items()
+            },
+        }
+        wrong = [name for name, size in expected.items() if found.get(name) != size]
         if wrong:
             raise InputError(
                 f"{label}: {folder} is not complete: {counted(len(wrong), 'file')} of {len(expected)} missing or of "

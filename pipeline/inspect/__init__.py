@@ -7,11 +7,14 @@ from pathlib import Path
 from pipeline import files
 from pipeline.errors import InputError, JobError
 from pipeline.inspect.checkpoint import inspect_checkpoint, inspect_model_dir, is_model_dir, prefix_of
+from pipeline.inspect.job_draft import draft_job
 from pipeline.inspect.output import inspect_output, is_output
 from pipeline.inspect.saved_model import SAVED_MODEL, inspect_saved_model, is_saved_model
 from pipeline.inspect.shard import inspect_shard, kind_of
 from pipeline.manifest import MANIFEST
 from pipeline.publish import SUCCESS
+
+__all__ = ["CAN_BE_INSPECTED", "draft_job", "inspect"]
 
 CAN_BE_INSPECTED = (
     "inspect takes an output folder, a model_dir, a checkpoint (its prefix or its .index file), the folder of a "

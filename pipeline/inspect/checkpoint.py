@@ -12,6 +12,7 @@ from pipeline.checkpoint import Checkpoint, read_bundle, resolve
 from pipeline.errors import ModelError
 from pipeline.evaluations import read_metrics
 from pipeline.optimizer_names import is_optimizer_state, is_slot
+from pipeline.record.file import FOLDER, read_record
 from pipeline.tensor_bundle import Bundle
 from pipeline.text import counted, facts, table
 
@@ -39,7 +40,8 @@ def inspect_checkpoint(prefix: str) -> str:
       ModelError: it is damaged or not complete.
     """
     checkpoint = resolve(None, prefix)
-    return "\n".join([*facts(_facts(checkpoint)), *_variables(checkpoint)])
+    recorded = _recorded_files(prefix.rpartition("/")[0] or ".", checkpoint)
+    return "\n".join([*facts(_facts(checkpoint)), *recorded, *_variables(checkpoint)])
 
 
 def inspect_model_dir(folder: str) -> str:
@@ -69,6 +71,7 @@ def inspect_model_dir(folder: str) -> str:
     lines += _evaluations(folder, {checkpoint.step for checkpoint in found.values()})
     if shown is not None:
         lines += table(files.base_name(shown.path), [(line,) for line in facts(_facts(shown))])
+        lines += _recorded_files(folder, shown)
         lines += _variables(shown)
     return "\n".join(lines)
 
@@ -111,6 +114,14 @@ def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("state", "complete"),
         ("digest", checkpoint.digest),
     ]
+
+
+def _recorded_files(folder: str, checkpoint: Checkpoint) -> list[str]:
+    """The files that the model's graph opened, where a parity record in its model_dir tells."""
+    record = read_record(files.join(folder, FOLDER), checkpoint.digest)
+    if record is None or not record.files:
+        return []
+    return table("files that the graph opened when the record was made", list(record.files), ("name", "sha256"))
 
 
 def _variables(checkpoint: Checkpoint) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,6 +81,7 @@ def _published(folder: str, manifest: Manifest) -> list[str]:
     features = manifest["features"].items()
     return [
         *lines,
+        *table("files of the model", _model_files(model), ("path", "sha256"), LISTED),
         *table("schema", [(column["name"], column["type"]) for column in manifest["schema"]]),
         *table("files", [_file_row(file) for file in own + rejected], ("name", "rows", "bytes"), LISTED),
         *table(
@@ -100,14 +101,24 @@ def _state(folder: str, manifest: Manifest) -> str:
     run = files.read_bytes(path).decode(errors="replace").strip()
     if run != manifest["run_id"]:
         return f"not complete: {SUCCESS} is of the run {run}, {MANIFEST} of another"
-    found = {files.base_name(info.path): info.bytes for info in files.list_folder(folder)}
-    wrong = [file["path"] for file in manifest["files"] if found.get(file["path"]) != file["bytes"]]
+    paths = {file["path"]: files.join(folder, file["path"]) for file in manifest["files"]}
+    found = {info.path: info.bytes for inner in _folders(paths.values()) for info in files.list_folder(inner)}
+    wrong = [file["path"] for file in manifest["files"] if found.get(paths[file["path"]]) != file["bytes"]]
     if wrong:
         few = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
         return (
             f"not complete: {len(wrong)} of {counted(len(manifest['files']), 'file')} missing or of another size: {few}"
         )
     return f"complete ({SUCCESS} and {MANIFEST} are of one run, all files are there)"
+
+
+def _model_files(model: Manifest) -> list[tuple[str, str]]:
+    """What the graph opened, and what the job named for the user's code."""
+    return [*{**model.get("assets", {}), **model.get("files", {})}.items()]
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    return {path.rpartition("/")[0] for path in paths}
 
 
 def _unpublished(folder: str) -> list[str]:

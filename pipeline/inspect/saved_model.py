@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import files
 from pipeline.errors import ModelError
-from pipeline.job.values import features_as_written
+from pipeline.job.features import features_as_written
 from pipeline.text import facts, job_features, table
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def inspect_saved_model(folder: str) -> str:
 
     if files.exists(files.join(folder, TRANSFORM_FN)):
         return "\n".join(_transform("TensorFlow Transform output folder", transforms.load(folder)))
-    saved_model = _read(files.join(folder, SAVED_MODEL))
+    saved_model = read_saved_model(files.join(folder, SAVED_MODEL))
     try:
         lines = _transform("SavedModel that can be used as a transform", transforms.load(folder))
     except ModelError as error:
@@ -44,9 +44,9 @@ def inspect_saved_model(folder: str) -> str:
 
 
 def _transform(title: str, transform: Transform) -> list[str]:
-    from transforms.saved_model import read_saved_model
+    from transforms import saved_model
 
-    assets = read_saved_model(transform.path).assets
+    assets = saved_model.read_saved_model(transform.path).assets
     return [
         *facts([("transform", transform.path), ("kind", title), ("fingerprint", transform.fingerprint)]),
         "",
@@ -61,7 +61,8 @@ def _transform(title: str, transform: Transform) -> list[str]:
     ]
 
 
-def _read(path: str) -> saved_model_pb2.SavedModel:
+def read_saved_model(path: str) -> saved_model_pb2.SavedModel:
+    """What a file `saved_model.pb` holds. Raises ModelError: it is damaged."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 

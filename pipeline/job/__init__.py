@@ -23,11 +23,13 @@ from pydantic import (
 )
 
 from pipeline.job.checks import mistakes
+from pipeline.job.code import Assets, Variables, variable_digests
+from pipeline.job.features import FeatureEntry, features_as_written, features_or_reference
 from pipeline.job.messages import KeyPath, MistakesError, describe
+from pipeline.job.partitions import partitions
 from pipeline.job.runner import Runner
 from pipeline.job.values import (
     ArrowType,
-    FeatureEntry,
     Format,
     PassThroughColumn,
     PassThroughEntry,
@@ -37,8 +39,6 @@ from pipeline.job.values import (
     budget,
     distinct,
     duration,
-    features_as_written,
-    features_or_reference,
     format_of_all,
     one_or_more,
     passthrough_columns,
@@ -52,9 +52,11 @@ if TYPE_CHECKING:
 
     Features = dict[str, Feature] | str
     PassThrough = dict[str, PassThroughColumn]
+    Partitions = dict[str, str] | str
 else:
     Features = Annotated[dict[str, FeatureEntry], WrapValidator(features_or_reference)]
     PassThrough = Annotated[dict[str, PassThroughEntry], WrapValidator(passthrough_columns)]
+    Partitions = Annotated[dict[str, Text] | str, BeforeValidator(partitions)]
 
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[list[Text], AfterValidator(distinct)]
@@ -89,14 +91,18 @@ class Csv(Section):
 class Input(Section):
     """The shards and how to read them. `format` is always known here; `rename`: our name -> name in the file.
 
+    record: what the records of TFRecord are.
     ready, min_shards, require_complete: when the input is all there; `wait`: how long a run waits for that, such as 30m.
     only_new: leave out shards that a run in `history`, patterns of output folders, has scored.
+    partitions: "hive", or column -> dtype, of columns that stand in the folders of the shards as column=value.
     """
 
     pattern: Annotated[list[Text], BeforeValidator(one_or_more), Field(min_length=1)]
     format: Format = Field(default=None, validate_default=True)
+    record: Literal["example", "sequence_example", "bytes"] = "example"
     optional: Names = Field(default=[])
     rename: dict[str, Text] = Field(default={})
+    partitions: Partitions | None = None
     csv: Csv = Csv()
     ignore: list[Text] = Field(default=["_*", ".*"])
     split_bytes: Count | None = None
@@ -172,14 +178,24 @@ else:
 class Model(Section):
     """The Estimator, its checkpoint, and which features it gets: a dict in the order named, or one bare tensor.
 
-    checkpoint: "latest", a step, a path, or `Best`.
+    saved_model: an export, or a folder of numbered ones; with it `signature` and `tags` and no key of an Estimator.
+    checkpoint: "latest", a step, a path, or `Best`. args: further arguments of the builder; argv: None leaves absl's flags alone.
+    assets: name, or the absolute path where code expects it -> the file or folder in production.
     """
 
     estimator: Reference | None = None
     model_fn: Reference | None = None
+    saved_model: Text | None = None
+    signature: Text | None = None
+    tags: Annotated[list[Text], BeforeValidator(one_or_more), Field(min_length=1)] | None = None
     model_dir: Text | None = None
     checkpoint: Checkpoint = "latest"
     params: dict[str, Any] = Field(default={})
+    params_as: Literal["dict", "attributes"] = "dict"
+    args: dict[str, Any] = Field(default={})
+    argv: list[str] | None = None
+    assets: Assets = Field(default={})
+    serving_input_fn: Reference | None = None
     features: ModelFeatures | None = None
     allow_unused: list[Text] = Field(default=[])
     row_wise: bool = True
@@ -187,13 +203,13 @@ class Model(Section):
     require_record: bool = False
     staging: Text | None = None
 
-    @field_validator("params")
+    @field_validator("params", "args")
     @classmethod
-    def _plain_values(cls, params: dict[str, Any]) -> dict[str, Any]:
-        found = [(path, f"params cannot hold {what}; put it in quotes") for path, what in _not_plain(params)]
+    def _plain_values(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        found = [(path, f"{info.field_name} cannot hold {what}; put it in quotes") for path, what in _not_plain(values)]
         if found:
             raise MistakesError(found)
-        return params
+        return values
 
     @field_serializer("checkpoint", "features")
     def _as_written(self, value: Any) -> Any:
@@ -224,6 +240,7 @@ class Output(Section):
     predictions: Annotated[dict[str, PredictionKey], BeforeValidator(prediction_keys)] | None = None
     types: dict[str, ArrowType] = Field(default={})
     row_ids: bool = True
+    layout: Literal["flat", "mirror"] = "flat"
     rows_per_file: Count | None = None
     if_exists: Literal["fail", "skip", "overwrite"] = "fail"
 
@@ -253,6 +270,7 @@ class Job(Section):
     """One job file.
 
     features: the raw feature spec, a reference to a function that returns it, or None where the transform carries it.
+    env: variables of the environment that user code runs in. setup: called once a process, before other user code.
     base: the job files that it was merged over. No part of the settings.
     """
 
@@ -266,6 +284,8 @@ class Job(Section):
     output: Output
     errors: Errors = Errors()
     runner: Runner = Runner()
+    env: Variables = Field(default={})
+    setup: Reference | None = None
     base: Annotated[list[Text], BeforeValidator(one_or_more)] = Field(default=[], exclude=True)
     _source: str = PrivateAttr(default="")
 
@@ -286,6 +306,12 @@ class Job(Section):
         settings = self.model_dump(exclude_none=True)
         if self.input.format != "csv":
             del settings["input"]["csv"]
+        model = settings["model"]
+        for section, key in ((settings, "env"), (model, "args"), (model, "assets"), (model, "params_as")):
+            if section[key] in ({}, "dict"):
+                del section[key]  # manifests of older versions do not have it
+        if self.input.record == "example":
+            del settings["input"]["record"]
         if self.runner == Runner():
             del settings["runner"]
         return settings
@@ -293,6 +319,10 @@ class Job(Section):
     def model_post_init(self, context: Any) -> None:
         """Take the path of the job file from `model_validate(..., context={"source": path})`."""
         self._source = (context or {}).get("source", "")
+
+    @field_serializer("env")
+    def _without_values(self, env: dict[str, str]) -> dict[str, str]:
+        return variable_digests(env)
 
     @field_serializer("features")
     def _features_as_written(self, features: Any) -> Any:

@@ -8,7 +8,11 @@ import re
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.job.code import code_mistakes
 from pipeline.job.messages import KeyPath, did_you_mean
+from pipeline.job.partitions import may_be_in_path
+from pipeline.job.records import record_mistakes
+from pipeline.job.saved_model import saved_model_mistakes
 
 if TYPE_CHECKING:
     from pipeline.features import Feature
@@ -29,6 +33,9 @@ def mistakes(job: Job) -> Found:
     """Every combination of keys of `job` that cannot work."""
     yield from _sources_of_features(job)
     yield from _model(job)
+    yield from saved_model_mistakes(job)
+    yield from record_mistakes(job)
+    yield from code_mistakes(job)
     yield from _input(job)
     yield from _output_columns(job)
     yield from _output_in_input(job)
@@ -40,7 +47,10 @@ def mistakes(job: Job) -> Found:
 def _sources_of_features(job: Job) -> Found:
     transform = job.transform
     if transform is None:
-        if job.features is None:
+        if job.model.serving_input_fn:
+            return
+        # A SavedModel may take the records of TFRecord as they are.
+        if job.features is None and not (job.model.saved_model and job.input.format == "tfrecord"):
             yield (
                 ("features",),
                 "is missing; write the raw feature spec here, or transform.path if the transform has it",
@@ -58,8 +68,8 @@ def _sources_of_features(job: Job) -> Found:
 def _model(job: Job) -> Found:
     if job.model.estimator and job.model.model_fn:
         yield ("model",), "has both estimator and model_fn; leave one out"
-    if not job.model.estimator and not job.model.model_fn:
-        yield ("model",), "needs estimator (a function that builds one) or model_fn"
+    if not job.model.estimator and not job.model.model_fn and not job.model.saved_model:
+        yield ("model",), "needs estimator (a function that builds one), model_fn or saved_model"
     if job.model.model_fn and not job.model.model_dir:
         yield ("model", "model_dir"), "is missing; a model_fn does not know where its checkpoints are"
 
@@ -129,7 +139,8 @@ def _names_of_features(job: Job, features: dict[str, Feature]) -> Found:
     for name in job.input.optional:
         if name not in features:
             yield ("input", "optional"), f"{name!r} is no raw feature{did_you_mean(name, features)}"
-    ours = [*features, *(column.source for column in job.output.passthrough.values())]
+    fields = [key for feature in features.values() for key in feature.keys]
+    ours = [*features, *fields, *(column.source for column in job.output.passthrough.values())]
     for name in job.input.rename:
         if name not in ours:
             yield ("input", "rename", name), f"is no raw feature and no pass-through name{did_you_mean(name, ours)}"
@@ -141,7 +152,11 @@ def _names_of_features(job: Job, features: dict[str, Feature]) -> Found:
 
 
 def _fields_of_shards(job: Job, features: dict[str, Feature]) -> Found:
-    sources = {column: source for column, source in job.output.passthrough.items() if source.source not in features}
+    sources = {
+        column: source
+        for column, source in job.output.passthrough.items()
+        if source.source not in features and not may_be_in_path(job.input, source.source)
+    }
     for column, source in sources.items():
         key = ("output", "passthrough", column)
         if job.input.format in ("tfrecord", "jsonl") and source.dtype is None:
@@ -155,7 +170,8 @@ def _fields_of_shards(job: Job, features: dict[str, Feature]) -> Found:
         elif job.input.format == "tfrecord" and source.dtype not in (*_example_dtypes(), "binary"):
             yield (*key, "dtype"), f"TFRecord holds {', '.join(_example_dtypes())}, not {source.dtype}"
     if job.input.csv.columns:
-        required = [name for name in features if name not in job.input.optional]
+        known = [*job.input.optional, *(name for name in features if may_be_in_path(job.input, name))]
+        required = [key for name, feature in features.items() if name not in known for key in feature.keys]
         for name in [*required, *(source.source for source in sources.values())]:
             field = job.input.rename.get(name, name)
             if field not in job.input.csv.columns:

@@ -26,6 +26,7 @@ _PATHS: set[KeyPath] = {
     ("input", "history"),
     ("transform", "path"),
     ("model", "model_dir"),
+    ("model", "saved_model"),
     ("model", "checkpoint"),
     ("model", "record"),
     ("model", "staging"),
@@ -51,10 +52,12 @@ def load_job(
       JobError: with a line for each mistake: its place, what was found, what to write.
     """
     job, places = _load(Job, path, run_date, overrides, variables)
-    folders: list[tuple[KeyPath, str | None]] = [(("model", "model_dir"), job.model.model_dir)]
+    folders: list[tuple[KeyPath, str | None]] = [
+        (("model", key), getattr(job.model, key)) for key in ("model_dir", "saved_model")
+    ]
     if job.transform:
         folders.append((("transform", "path"), job.transform.path))
-    missing = list(_missing_paths(folders, job.code))
+    missing = [*_missing_paths(folders, job.code), *_missing_assets(job)]
     if missing:
         raise places.error(missing)
     return job
@@ -112,7 +115,8 @@ def _filled_and_merged(
 
     def changed(text: str, key: KeyPath) -> str:
         filled = placeholders.fill(text, key, mistakes)
-        return _absolute(filled, key, places.folder(key)) if _without_positions(key) in _PATHS else filled
+        is_path = _without_positions(key) in _PATHS or (key[:2] == ("model", "assets") and len(key) == 3)
+        return _absolute(filled, key, places.folder(key)) if is_path else filled
 
     settings = _map_texts(settings, (), changed)
     if mistakes:
@@ -162,6 +166,12 @@ def _without_echoes(mistakes: list[Mistake]) -> list[Mistake]:
         if (match := re.search(r"unknown key; did you mean '(\w+)'", text))
     }
     return [(path, text) for path, text in mistakes if path not in suggested or not text.startswith("is missing")]
+
+
+def _missing_assets(job: Job) -> Iterator[Mistake]:
+    for name, path in job.model.assets.items():
+        if not is_url(path) and not Path(path).exists():
+            yield ("model", "assets", name), f"no such file or folder: {path}{close_name(path)}"
 
 
 def _missing_paths(folders: Iterable[tuple[KeyPath, str | None]], code: Sequence[str]) -> Iterator[Mistake]:

@@ -33,6 +33,8 @@ class FitJob(Section):
         found: list[tuple[KeyPath, str]] = []
         if self.input.optional:
             found.append((("input", "optional"), "is for scoring; training rows have all features, so leave it out"))
+        if self.input.record != "example":
+            found.append((("input", "record"), "a transform is fitted to tf.Examples; leave it out"))
         for key in ("ready", "min_shards", "require_complete", "wait", "only_new", "history"):
             if key in self.input.model_fields_set:
                 found.append((("input", key), "is for scoring; leave it out"))

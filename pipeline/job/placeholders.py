@@ -8,9 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pipeline.errors import JobError
+from pipeline.job.code import FILLED
 from pipeline.job.messages import KeyPath
 
 Mistake = tuple[KeyPath, str]
+
+_ASSETS = "assets"
 
 _WORD = r"[A-Za-z_]\w*"
 _PLACEHOLDER = re.compile(rf"(\{{)?\{{(?P<word>{_WORD})(?P<form>(?:[^\w{{}},][^{{}}]*)?)\}}(?(1)\}})")
@@ -41,6 +44,11 @@ class Placeholders:
 
         def value(match: re.Match[str]) -> str:
             word, form = match["word"], match["form"]
+            if word == _ASSETS and form.startswith("."):
+                if path[:1] not in FILLED and path[:2] not in FILLED:
+                    places = ", ".join(".".join(place) for place in FILLED)
+                    mistakes.append((path, f"{match[0]} is filled in {places} alone"))
+                return match[0]
             if form and word not in self._known() and not self._close(word):
                 return match[0]  # braces of something else
             if match[1]:

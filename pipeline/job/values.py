@@ -6,14 +6,11 @@ import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.job.messages import MistakesError, describe, did_you_mean, number_remedy
-
-if TYPE_CHECKING:
-    from pipeline.features import Feature
 
 Text = Annotated[str, Field(min_length=1)]
 Format = Literal["tfrecord", "parquet", "csv", "jsonl", "avro"]
@@ -186,39 +183,6 @@ def passthrough_dtype(value: Any) -> str:
     return known_dtype(value, ("binary",))
 
 
-class FeatureEntry(Section):
-    """One feature as it stands in `features:`."""
-
-    dtype: Annotated[str, BeforeValidator(known_dtype)]
-    shape: list[Annotated[int, Field(ge=1)]] = []
-    kind: Literal["fixed", "varlen", "ragged"] = "fixed"
-    default: Any = None
-
-
-def features_or_reference(value: Any, entries: Callable[[Any], dict[str, FeatureEntry]]) -> dict[str, Feature] | str:
-    """`features:` as a reference to a function, or as the features themselves."""
-    if isinstance(value, str):
-        return reference(value)
-    if value == {}:
-        raise ValueError("has no feature; name at least one")
-    mistakes, features = [], {}
-    for name, entry in entries(value).items():
-        try:
-            features[name] = _feature(name, entry)
-        except ValueError as error:
-            mistakes.append(((name,), str(error)))
-    if mistakes:
-        raise MistakesError(mistakes)
-    return features
-
-
-def features_as_written(features: dict[str, Feature] | str | None) -> Any:
-    """The opposite of `features_or_reference`."""
-    if features is None or isinstance(features, str):
-        return features
-    return {name: _feature_as_written(feature) for name, feature in features.items()}
-
-
 class PassThroughEntry(Section):
     """One pass-through column as it stands in `output.passthrough:`."""
 
@@ -273,49 +237,3 @@ def _names(values: list[Any]) -> list[str]:
         if not isinstance(value, str) or not value:
             raise ValueError(f"expected a list of names, got {describe(value)} in it")
     return distinct(values)
-
-
-def _feature(name: str, entry: FeatureEntry) -> Feature:
-    from pipeline.features import Feature
-
-    if entry.kind != "fixed":
-        for key in ("shape", "default"):
-            if getattr(entry, key) not in (None, []):
-                raise ValueError(f"kind {entry.kind} has no {key}; leave it out, or write kind: fixed")
-    feature = Feature(name, entry.dtype, entry.kind, tuple(entry.shape))
-    if entry.default is None:
-        return feature
-    values = [_default_value(value, entry.dtype) for value in _flattened(entry.default)]
-    if len(values) not in (1, feature.size):
-        raise ValueError(f"the default has {len(values)} values, the shape {entry.shape} holds {feature.size}")
-    return Feature(name, entry.dtype, entry.kind, feature.shape, values[0] if len(values) == 1 else tuple(values))
-
-
-def _default_value(value: Any, dtype: str) -> Any:
-    if dtype == "string" and isinstance(value, str):
-        return value.encode()
-    if dtype == "bool" and isinstance(value, bool):
-        return value
-    if dtype.startswith("float") and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if "int" in dtype and isinstance(value, int) and not isinstance(value, bool):
-        bits = int(dtype.partition("int")[2])
-        low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-        if low <= value < high:
-            return value
-    raise ValueError(f"the default of a {dtype} feature cannot be {describe(value)}")
-
-
-def _flattened(value: Any) -> list[Any]:
-    return [inner for item in value for inner in _flattened(item)] if isinstance(value, list) else [value]
-
-
-def _feature_as_written(feature: Feature) -> dict[str, Any]:
-    entry: dict[str, Any] = {"dtype": feature.dtype, "kind": feature.kind}
-    if feature.shape:
-        entry["shape"] = list(feature.shape)
-    if feature.default is not None:
-        values = feature.default if isinstance(feature.default, tuple) else (feature.default,)
-        written = [value.decode() if isinstance(value, bytes) else value for value in values]
-        entry["default"] = written if isinstance(feature.default, tuple) else written[0]
-    return entry

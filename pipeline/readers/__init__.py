@@ -18,7 +18,7 @@ from pipeline.rows import Chunk, Columns, record_bytes
 if TYPE_CHECKING:
     from pipeline.readers.parquet import ParquetShard, RowGroup
 
-__all__ = ["read_shard", "record_bytes", "rejected_format", "row_groups_of", "source_schema"]
+__all__ = ["read_shard", "record_bytes", "rejected_format", "rejected_origins", "row_groups_of", "source_schema"]
 
 PARQUET_MAGIC = b"PAR1"
 CHUNK_ROWS = 4096
@@ -119,6 +119,21 @@ def rejected_format(open_shard: Callable[[], BinaryIO]) -> tuple[str | None, boo
         from pipeline.readers.rejected import rejected_format
 
         return rejected_format(parquet)
+
+
+def rejected_origins(open_shard: Callable[[], BinaryIO]) -> list[str] | None:
+    """Paths of the shards that the rows of a file of rejected rows come from, each once; None for any other file.
+
+    Raises:
+      BrokenShard: the file cannot be opened or read.
+    """
+    with _open(open_shard) as file:
+        parquet = _parquet(file, "")
+        if parquet is None or not _is_rejected(parquet):
+            return None
+        from pipeline.readers.rejected import rejected_origins
+
+        return rejected_origins(parquet)
 
 
 def row_groups_of(open_shard: Callable[[], BinaryIO], format: str) -> list[RowGroup] | None:

@@ -32,6 +32,7 @@ from pipeline.rows import (
 )
 
 _FEW_ROWS = 256
+_MANY_ROWS = 64 * 1024
 _FEW_BYTES = 16 << 20
 
 
@@ -67,6 +68,12 @@ def rejected_format(shard: ParquetShard) -> tuple[str | None, bool]:
         if any_kept:
             break
     return format, any_kept
+
+
+def rejected_origins(shard: ParquetShard) -> list[str]:
+    """Paths of the shards that its rows come from, sorted."""
+    columns = (batch.column(0).cast(pa.string()) for batch in shard.batches(["_shard"], _MANY_ROWS, _FEW_BYTES))
+    return sorted({path for column in columns for path in column.unique().drop_null().to_pylist()})
 
 
 def rejected_schema(shard: ParquetShard) -> pa.Schema:

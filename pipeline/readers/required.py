@@ -17,9 +17,9 @@ def require_columns(columns: Columns, names: Sequence[str], container: str) -> N
     for name in columns.needed:
         if names.count(name) > 1:
             raise BrokenShard(f"the {container} has {names.count(name)} columns named {name!r}")
-    for feature in columns.features:
+    for feature in columns.decoded:
         name = columns.source(feature)
-        if name not in names and feature not in columns.optional:
+        if name not in names and not columns.may_lack(feature):
             raise BrokenShard(
                 f"the {container} lacks the column {name!r} (feature {feature!r}); "
                 "name it in input.optional or rename it in input.rename"

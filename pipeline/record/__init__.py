@@ -176,16 +176,20 @@ def _scored(
 def _fed_rows(record: Record, scorer: RowScorer) -> pa.RecordBatch:
     """The recorded rows as the graph input of the job takes them."""
     columns = scorer.columns
+    examples: pa.Array | None = None
     if isinstance(scorer.model.graph_input, RecordInput):
-        examples = pa.array(examples_of_rows(record.rows, columns), pa.binary())
-        return pa.RecordBatch.from_arrays([pa.array(range(len(examples)), pa.int64()), examples], names=[ROW, RECORD])
-    known = [name for name in columns.features if feature_column(name) in record.rows.schema.names]
+        examples = pa.array(examples_of_rows(record.rows, columns.of_record), pa.binary())
+        if not columns.of_path.features:
+            numbers = pa.array(range(len(examples)), pa.int64())
+            return pa.RecordBatch.from_arrays([numbers, examples], names=[ROW, RECORD])
+        columns = columns.of_path
+    known = [name for name in columns.decoded if feature_column(name) in record.rows.schema.names]
     given = {name: record.rows.column(feature_column(name)) for name in known}
     chunk = rows_from_memory(given, Columns(columns.features, columns.optional))
     if chunk.rejected:
         row = chunk.rejected[0]
         raise ModelError(f"row {row.row} of the recorded sample does not fit features: {row.reason}")
-    return chunk.rows
+    return chunk.rows if examples is None else chunk.rows.append_column(RECORD, examples)
 
 
 def _failing_row(batch: pa.RecordBatch, start: int, scorer: RowScorer, keys: list[str]) -> str:

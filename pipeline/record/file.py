@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from pipeline import files
 from pipeline.errors import ModelError
-from pipeline.features import FeatureSpec
+from pipeline.features import Feature, FeatureSpec
 from pipeline.outputs import OutputColumn, to_arrow
 from pipeline.rows import feature_column
 
@@ -45,6 +45,13 @@ class RecordedFeature(NamedTuple):
     rank: int | None
 
 
+class RecordedFile(NamedTuple):
+    """A file that the model's graph opened: its base name, and the SHA-256 of its content, in hex."""
+
+    name: str
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Record:
     """The sample of one checkpoint.
@@ -52,7 +59,7 @@ class Record:
     checkpoint: base name of its files, for people. digest: of the checkpoint. raw: the raw features. model: what the
     model_fn got, in its order; bare: as one tensor, not as a dict. batches: rows of each batch that was predicted.
     rows: the columns `feature:NAME`. predictions: key, or key[index] on the last axis -> array (rows of the batch, ...),
-    for each batch. source: where they are from.
+    for each batch. source: where they are from. files: that the model's graph opened, in its order; None: not known.
     """
 
     checkpoint: str
@@ -67,17 +74,22 @@ class Record:
     source: str = "Estimator.predict"
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[RecordedFile, ...] | None = None
 
 
 def raw_features(spec: FeatureSpec) -> tuple[RecordedFeature, ...]:
     """What raw features are in the graph, in the order of the spec."""
-    kinds = {"fixed": "dense", "varlen": "sparse", "ragged": "ragged"}
+    kinds = {"varlen": "sparse", "sparse": "sparse", "ragged": "ragged"}
     return tuple(
-        RecordedFeature(
-            name, kinds[feature.kind], feature.dtype, len(feature.shape) + 1 if feature.kind == "fixed" else 2
-        )
+        RecordedFeature(name, kinds.get(feature.kind, "dense"), feature.dtype, _rank(feature))
         for name, feature in spec.items()
     )
+
+
+def _rank(feature: Feature) -> int:
+    if feature.kind in ("fixed", "sparse"):
+        return 1 + len(feature.shape)
+    return 2 + len(feature.shape) + len(feature.partitions)
 
 
 def framework_versions() -> dict[str, str]:
@@ -107,6 +119,7 @@ def write_record(folder: str, record: Record) -> str:
         "source": record.source,
         "created": record.created,
         "versions": dict(record.versions),
+        "files": None if record.files is None else [file._asdict() for file in record.files],
     }
     columns = {name: record.rows.column(name) for name in record.rows.schema.names}
     for key in plain["predictions"]:
@@ -145,14 +158,19 @@ def read_record(folder: str, digest: str) -> Record | None:
             model=tuple(RecordedFeature(**feature) for feature in plain["model_features"]),
             bare=plain["bare"],
             batches=tuple(plain["batches"]),
-            rows=_batch(rows.select([feature_column(feature["name"]) for feature in plain["raw_features"]])),
+            rows=_batch(rows.select([name for name in rows.column_names if name.startswith(feature_column(""))])),
             predictions=_predictions(rows, plain["batches"], plain["predictions"]),
             source=plain["source"],
             created=plain["created"],
             versions=plain["versions"],
+            files=_files(plain.get("files")),
         )
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
+
+
+def _files(plain: Any) -> tuple[RecordedFile, ...] | None:
+    return None if plain is None else tuple(RecordedFile(**file) for file in plain)
 
 
 def _prediction_column(key: str) -> str:

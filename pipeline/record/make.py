@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline.code import add_user_code
 from pipeline.errors import BrokenShard, InputError, JobError
 from pipeline.job import Job
+from pipeline.job.records import unrecorded
 from pipeline.launch import open_estimator, open_transform, probe, resolve_columns
 from pipeline.plan import match_shards
 from pipeline.predict import RowScorer
@@ -21,9 +22,11 @@ from pipeline.read import read_input
 from pipeline.record import Found, record_folder, replay
 from pipeline.record.file import Predictions
 from pipeline.record.known_scores import is_exported_model, scores_in_file, signature_predictions
+from pipeline.record.rows import plain_rows
 from pipeline.report import record_in_words
-from pipeline.rows import RECORD, ROW, Columns, Shard, take_rows
+from pipeline.rows import ROW, Columns, Shard, take_rows
 from pipeline.scoring import ScoringSpec, build_scorer
+from pipeline.signature import refuse_record
 
 ROWS = 200
 _EXAMINED = 20_000
@@ -51,15 +54,17 @@ def make_record(job: Job, rows: int = ROWS, against: str | None = None, on: Sequ
 
     if rows < 0 or 0 < rows < MIN_ROWS:
         raise JobError(f"--rows {rows}: expected 0 or at least {MIN_ROWS}")
+    reason = unrecorded(job)
+    if reason:
+        raise JobError(f"record: {reason}; hold a run against known scores by the command compare")
     exported = against is not None and is_exported_model(against)
     _check_against(job, rows, against, exported, on)
     shards = match_shards(job.input)
     add_user_code(job.code)
-    import pipeline.tf_estimator  # noqa: F401  before any user code is imported
-
     places, features, transform = open_transform(job)
     columns = resolve_columns(job, features, shards)
     places, estimator = open_estimator(places)
+    refuse_record(estimator, features, transform is not None)
     checkpoint = places.local_checkpoint
     spec = ScoringSpec("", job, job.input.format, columns, checkpoint)
     with places.named_as_in_job():
@@ -68,6 +73,7 @@ def make_record(job: Job, rows: int = ROWS, against: str | None = None, on: Sequ
         probe(spec, scorer, shards)
         in_file = None if exported else against
         sample, known = _sample(job, columns, scorer, shards, rows, in_file, on)
+        columns = replace(columns, partitions={})  # the sample has them in its rows
         made = predicted_record(estimator, checkpoint, sample, columns, transform, job.model.features)
         if against is not None:
             keys = [prediction.key for prediction in scorer.model.predictions]
@@ -142,8 +148,7 @@ def _sample(
     found = take_rows(found, places).set_column(found.schema.get_field_index(ROW), ROW, numbers)
     found = _distinct(found, rows) if rows else found.slice(0, 0)
     chosen = found.column(ROW).to_numpy()
-    sample = found.column(RECORD).to_pylist() if job.input.format == "tfrecord" else found
-    return sample, {name: values[chosen] for name, values in known.items()}
+    return plain_rows(found, columns, job.input.format), {name: values[chosen] for name, values in known.items()}
 
 
 def _numbered(batch: pa.RecordBatch, numbers: pa.Array) -> pa.RecordBatch:

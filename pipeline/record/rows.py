@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.features import Feature
-from pipeline.rows import Columns, feature_column
+from pipeline.rows import RECORD, Columns, feature_column
 
 _LISTS = {"float32": "float_list", "int64": "int64_list", "string": "bytes_list"}
 
@@ -24,16 +24,29 @@ def rows_of_examples(examples: Sequence[bytes], columns: Columns) -> pa.RecordBa
     parsed = [tf.train.Example.FromString(example).features.feature for example in examples]
     arrays = [
         pa.array([_value(row, columns.source(name), feature) for row in parsed], _kept_type(feature))
-        for name, feature in columns.features.items()
+        for name, feature in columns.decoded.items()
     ]
-    return pa.RecordBatch.from_arrays(arrays, names=[feature_column(name) for name in columns.features])
+    return pa.RecordBatch.from_arrays(arrays, names=[feature_column(name) for name in columns.decoded])
+
+
+def plain_rows(rows: pa.RecordBatch, columns: Columns, record_format: str) -> Sequence[bytes] | pa.RecordBatch:
+    """Rows of a job as a trainer has them: tf.Examples that hold all features, or decoded columns of them."""
+    if record_format != "tfrecord":
+        columns_of_rows = [array.dictionary_decode() if pa.types.is_dictionary(array.type) else array for array in rows]
+        return pa.RecordBatch.from_arrays(columns_of_rows, rows.schema.names)
+    records: list[bytes] = rows.column(RECORD).to_pylist()
+    if not columns.of_path.features:
+        return records
+    beside = examples_of_rows(rows, columns.of_path)
+    return [record + example for record, example in zip(records, beside, strict=True)]  # one message, put together
 
 
 def examples_of_rows(rows: pa.RecordBatch, columns: Columns) -> list[bytes]:
     """The rows as serialized tf.Examples, under the names that the features have in the files."""
     import tensorflow as tf
 
-    names = [name for name in columns.features if feature_column(name) in rows.schema.names]
+    features = columns.decoded
+    names = [name for name in features if feature_column(name) in rows.schema.names]
     values = {name: rows.column(feature_column(name)).to_pylist() for name in names}
     examples = []
     for index in range(rows.num_rows):
@@ -43,7 +56,7 @@ def examples_of_rows(rows: pa.RecordBatch, columns: Columns) -> list[bytes]:
             if value is not None:
                 target = example.features.feature[columns.source(name)]
                 kept = value if isinstance(value, list) else [value]
-                getattr(target, _LISTS[columns.features[name].dtype]).value.extend(kept)
+                getattr(target, _LISTS[features[name].dtype]).value.extend(kept)
         examples.append(example.SerializeToString())
     return examples
 
@@ -52,8 +65,8 @@ def _value(row: Mapping[str, Any], source: str, feature: Feature) -> Any:
     values = list(getattr(row[source], _LISTS[feature.dtype]).value) if source in row else []
     if not values:
         return None
-    return values if feature.kind != "fixed" or feature.shape else values[0]
+    return values if feature.is_list or feature.shape else values[0]
 
 
 def _kept_type(feature: Feature) -> pa.DataType:
-    return pa.list_(feature.value_type) if feature.kind != "fixed" or feature.shape else feature.value_type
+    return pa.list_(feature.value_type) if feature.is_list or feature.shape else feature.value_type

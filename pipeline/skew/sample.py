@@ -39,7 +39,9 @@ def first_rows(spec: ScoringSpec, shards: Sequence[Shard]) -> Sample | None:
     job = spec.job
     columns = replace(spec.columns, passthrough={})
     batch = job.batch.model_copy(update={"rows": min(job.batch.rows, ROWS)})
-    names = [RECORD] if spec.record_format == "tfrecord" else [feature_column(name) for name in columns.features]
+    of_record = spec.record_format == "tfrecord"
+    names = [feature_column(name) for name in (columns.of_path if of_record else columns).decoded]
+    names += [RECORD] if of_record else []
     chunks: list[Chunk] = []
     opened = 0
     for shard in shards[:SHARDS]:

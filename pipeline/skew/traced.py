@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.graph_input import ColumnInput, GraphInput, RecordInput
+from pipeline.graph_input import ColumnInput, GraphInput
 from pipeline.model import is_data_error
+from pipeline.partition_input import record_input
 from pipeline.rows import take_rows
 from pipeline.scoring import ScoringSpec
 from pipeline.skew.flat_graph import flat_graph
@@ -102,7 +103,7 @@ def trace(spec: ScoringSpec, transform: Any, outputs: Sequence[str] | str | None
     import tensorflow as tf
 
     columns = replace(spec.columns, passthrough={})
-    graph_input = RecordInput(columns) if spec.record_format == "tfrecord" else ColumnInput(columns.features)
+    graph_input = record_input(columns) if spec.record_format == "tfrecord" else ColumnInput(columns.features)
     with tf.Graph().as_default() as graph:
         raw = graph_input.build()
         values = {name: _values(tensor) for name, tensor in raw.features.items()}

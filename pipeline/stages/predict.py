@@ -53,7 +53,7 @@ class _Score(beam.DoFn):
     def setup(self) -> None:
         keep_freed_memory()
         self._thread = ThreadPoolExecutor(1)
-        with self._verdict():
+        with self._verdict(), self._lease.kept() if self._lease else nullcontext():
             self._scorer = open_scorer(self._spec, self._load_seconds.append)
 
     def _verdict(self, shard: str | None = None) -> AbstractContextManager[None]:

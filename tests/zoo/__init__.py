@@ -60,6 +60,7 @@ class Kind:
         config = tf.estimator.RunConfig(model_dir=model_dir, tf_random_seed=11, save_summary_steps=10_000)
         if "model_fn" in section:
             return tf.estimator.Estimator(self.module.model_fn, model_dir, config, params)
+        tf.keras.backend.clear_session()  # a trainer builds it once, in a process of its own
         known = {"model_dir": model_dir, "params": params, "config": config}
         wanted = inspect.signature(self.module.build_estimator).parameters
         return self.module.build_estimator(**{name: known[name] for name in wanted})
@@ -158,6 +159,8 @@ KINDS = {
         Kind("string_classes", scores="scores"),
         Kind("varied_shapes", scores="pair"),
         Kind("every_trap"),
+        Kind("keras_functional"),
+        Kind("keras_sequential"),
         Kind("v2_behavior_off", scores="probabilities", own_process=True),
     )
 }
