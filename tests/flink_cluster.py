@@ -1,4 +1,4 @@
-"""A Flink cluster of this machine, with a pool of workers in this Python environment:
+"""A Flink cluster of this machine, with pools of workers in this Python environment:
 
 python tests/flink_cluster.py                            until Ctrl-C
 python tests/flink_cluster.py bash -c 'estimator-score score --config configs/digits.yaml $FLINK_OPTIONS'
@@ -6,7 +6,11 @@ python tests/flink_cluster.py --fetch                    only download what it n
 
 A JobManager and two TaskManagers with two slots each, started from the files of Flink's Python packages. What was
 downloaded and built (Flink, and Beam's job server as one jar) stays in FLINK_CACHE, or ~/.cache/estimator-score. Needs
-Java 11 or 17, Maven and pip; no process is left behind.
+Linux, Java 11 or 17, Maven and pip; no process is left behind.
+
+Each TaskManager has a pool of its own, as it has in a pod with a sidecar: Beam calls the workers of every TaskManager `1-1`,
+`2-1` and so on, and a pool that several share ends those of the one for the other. Here the pools listen on 127.0.0.1 and
+127.0.0.2, and each TaskManager takes POOL_HOST for the address of its own.
 """
 
 from __future__ import annotations
@@ -34,21 +38,32 @@ FLINK = "1.19.3"
 ROOT = Path(__file__).resolve().parent.parent
 POM = Path(__file__).resolve().parent / "data" / "flink_job_server" / "pom.xml"
 TASK_MANAGERS, SLOTS = 2, 2
-_START_SECONDS = 90.0
+_START_SECONDS = 240.0
+POOL_HOST = "worker-pool"
 _POOL = """
-from apache_beam.portability.api import beam_fn_api_pb2
-from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, main
-BeamFnExternalWorkerPoolServicer.StopWorker = lambda *_: beam_fn_api_pb2.StopWorkerResponse()
-main()
+import sys
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2_grpc
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
+from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
+server = grpc.server(shared_unbounded_instance())
+pool = BeamFnExternalWorkerPoolServicer(use_process=True, data_buffer_time_limit_ms=-1)
+beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+server.add_insecure_port(sys.argv[1])
+server.start()
+server.wait_for_termination()
 """
-"""Beam's pool, shared by two TaskManagers, which it is not made for: both call their workers by the same names, so that one
-would stop those of the other. A worker ends by itself when its TaskManager hangs up."""
+"""`worker_pool_main` of Beam for one address; that listens on all."""
+
+
+class Unavailable(Exception):
+    """What the cluster needs cannot be had here; the message names it."""
 
 
 class FlinkCluster:
     """A cluster that runs while the context is open; its logs are in `folder`.
 
-    python: of the worker pool.
+    python: of the worker pools.
     """
 
     def __init__(self, folder: Path, python: str = sys.executable):
@@ -65,7 +80,7 @@ class FlinkCluster:
             "--flink_version=1.19",
             f"--flink_job_server_jar={job_server_jar()}",
             "--environment_type=EXTERNAL",
-            f"--environment_config=localhost:{self._pool}",
+            f"--environment_config={POOL_HOST}:{self._pool}",
             *more,
         ]
 
@@ -77,23 +92,23 @@ class FlinkCluster:
 
     def __enter__(self) -> FlinkCluster:
         home, conf = flink_home(), self._folder / "conf"
-        job_server_jar()
         shutil.copytree(home / "conf", conf)
         settings = _flat(yaml.safe_load((conf / "config.yaml").read_text())) | {
             "jobmanager.rpc.port": self._rpc,
             "rest.port": self._rest,
             "taskmanager.numberOfTaskSlots": SLOTS,
             "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 20,
-            "restart-strategy.fixed-delay.delay": "3 s",
+            "restart-strategy.fixed-delay.attempts": 4,
+            "restart-strategy.fixed-delay.delay": "4 s",
+            "heartbeat.interval": 1500,  # so that a lost TaskManager is known after 3 s and not 20
             "io.tmp.dirs": str(self._folder / "tmp"),
         }
         (conf / "config.yaml").write_text(yaml.safe_dump(settings))
         (self._folder / "tmp").mkdir()
         try:
-            self._start_pool()
-            self._start_flink("jobmanager", "jobmanager.sh", "start-foreground")
+            self._start_flink("jobmanager", "jobmanager.sh")
             for number in range(TASK_MANAGERS):
+                self._start_pool(number)
                 self.start_task_manager(number)
             self.wait()
         except BaseException:
@@ -120,19 +135,22 @@ class FlinkCluster:
 
     def start_task_manager(self, number: int) -> None:
         """Start a TaskManager, also in place of one that was killed; its name on the cluster is that of its process."""
-        name = f"taskmanager{number}"
-        self._start_flink(name, "taskmanager.sh", "start-foreground", f"-Dtaskmanager.resource-id={name}")
+        name, hosts = f"taskmanager{number}", self._folder / f"hosts{number}"
+        hosts.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n{_pool_address(number)} {POOL_HOST}\n")
+        java = {"FLINK_ENV_JAVA_OPTS_TM": f"-Djdk.net.hosts.file={hosts}"}
+        self._start_flink(name, "taskmanager.sh", f"-Dtaskmanager.resource-id={name}", environment=java)
 
-    def _start_flink(self, name: str, script: str, *arguments: str) -> None:
+    def _start_flink(self, name: str, script: str, *options: str, environment: Mapping[str, str] | None = None) -> None:
         home, conf, own = str(flink_home()), str(self._folder / "conf"), str(self._folder)
         flink = {"FLINK_HOME": home, "FLINK_CONF_DIR": conf, "FLINK_LOG_DIR": own, "FLINK_PID_DIR": own}
-        self._start(name, [str(flink_home() / "bin" / script), *arguments], flink)
+        command = [str(flink_home() / "bin" / script), "start-foreground", *options]
+        self._start(name, command, {**flink, **(environment or {})})
 
-    def _start_pool(self) -> None:
-        """Start the worker pool, which starts its workers by the first `python` on PATH."""
-        command = [self._python, "-c", _POOL, f"--service_port={self._pool}"]
+    def _start_pool(self, number: int) -> None:
+        """Start a worker pool, which starts its workers by the first `python` on PATH."""
+        command = [self._python, "-c", _POOL, f"{_pool_address(number)}:{self._pool}"]
         path = os.pathsep.join([str(Path(self._python).parent), os.environ["PATH"]])
-        self._start("pool", command, {"PATH": path})
+        self._start(f"pool{number}", command, {"PATH": path})
 
     def kill(self, name: str) -> None:
         """Kill a process of the cluster, and all that it has started."""
@@ -178,6 +196,14 @@ def cache() -> Path:
     return folder
 
 
+def fetch() -> None:
+    """Download and build what is not there yet. Raises Unavailable."""
+    if shutil.which("java") is None:
+        raise Unavailable("Java 11 or 17: there is no java on PATH")
+    flink_home()
+    job_server_jar()
+
+
 def flink_home() -> Path:
     """Flink, unpacked: its jars are in one of its Python packages, its scripts and settings in the other."""
     home = cache() / f"flink-{FLINK}"
@@ -209,14 +235,26 @@ def job_server_jar() -> Path:
     if not jar.exists():
         with tempfile.TemporaryDirectory(dir=cache()) as name:
             shutil.copy(POM, name)
-            subprocess.run(["mvn", "-q", "-B", "package"], cwd=name, check=True)
+            _fetch("org.apache.beam:beam-runners-flink-1.19 of Maven Central", ["mvn", "-q", "-B", "package"], name)
             (Path(name) / "target" / "flink-job-server-1.jar").rename(jar)
     return jar
 
 
 def _download(folder: Path, package: str, *options: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *options, "-d", str(folder), package]
-    subprocess.run(command, check=True)
+    _fetch(f"{package} of PyPI", command, folder)
+
+
+def _fetch(what: str, command: Sequence[str], folder: str | Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "output", None) or str(error)
+        raise Unavailable(f"{what}: {' '.join(said.split())[-300:]}") from error
+
+
+def _pool_address(number: int) -> str:
+    return f"127.0.0.{number + 1}"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -240,6 +278,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def main() -> int:
+    fetch()
     if sys.argv[1:] == ["--fetch"]:
         print(flink_home(), job_server_jar(), sep="\n")
         return 0

@@ -1,41 +1,54 @@
 """Runs on a real Flink cluster of this machine: the output is that of a local run, whatever is killed meanwhile.
 
-`pytest -m flink tests/test_flink.py`; see `flink_cluster.py` for what that needs.
+`scripts/flink_tests.sh`; see `flink_cluster.py` for what that needs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
-import pyarrow.parquet as pq
 import pytest
-from flink_cluster import ROOT, FlinkCluster
+from flink_cluster import ROOT, FlinkCluster, Unavailable, fetch
+from flink_runs import SHARDS, Bench, end, published, score, workers
 from linear_job import job_settings, write_job, write_shards
 from test_tabular import needs_extra
 from test_tabular import work as tabular  # noqa: F401  a fixture
 
 from examples.digits import train
+from pipeline.commands import main
 
-pytestmark = [pytest.mark.flink, pytest.mark.any_tensorflow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flink, pytest.mark.any_tensorflow, pytest.mark.timeout(1200)]
 
-TESTS = Path(__file__).resolve().parent
-SHARDS, ROWS = 12, 5
+CONFIGS = ROOT / "configs"
 UBER_JAR = "--flink_submit_uber_jar"
+UNFORESEEN = """
+import apache_beam as beam, pipeline.graph as graph
+def unforeseen(element):
+    raise LookupError("a value of a row")
+class Unforeseen(beam.PTransform):
+    def __init__(self, *_):
+        super().__init__()
+    def expand(self, rows):
+        return rows | beam.Map(unforeseen)
+graph.BatchRows = Unforeseen
+"""
+"""Has a launcher submit a stage that fails on the workers for a reason that the project knows nothing of."""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlinkCluster]:
+    try:
+        fetch()
+    except Unavailable as error:
+        pytest.skip(f"cannot be had here: {error}")
     with FlinkCluster(tmp_path_factory.mktemp("flink")) as cluster:
         yield cluster
 
@@ -47,120 +60,88 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score(config: Path, settings: dict[str, Any], *options: str, code: str = "") -> subprocess.Popen[str]:
-    """Start `score` as a process of its own. code: Python that goes before."""
-    set_ = [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
-    command = f"{code}\nimport sys; from pipeline.commands import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["score", "--config", str(config), *set_, *options]
-    return subprocess.Popen(
-        [sys.executable, "-c", command, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture(scope="module")
+def settings_of(request: pytest.FixtureRequest) -> Callable[[str], dict[str, Any]]:
+    """Where an example's shards and model are."""
+
+    def settings(example: str) -> dict[str, Any]:
+        work: Path = request.getfixturevalue(example)
+        shards = work / ("shards" if example == "digits" else "held_out") / "*.tfrecord"
+        transform = {"transform.path": work / "transform"} if example == "tabular" else {}
+        return {"input.pattern": shards, "model.model_dir": work / "model", **transform}
+
+    return settings
 
 
-def end(process: subprocess.Popen[str], code: int = 0, seconds: float = 240) -> str:
-    """What a run has said to stderr, which ended with this code."""
-    try:
-        out, said = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, said = process.communicate()
-    assert process.returncode == code, out + said
-    return said
+@pytest.fixture(scope="module")
+def local(
+    settings_of: Callable[[str], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The output of an example that was run on this machine alone, when it is first asked for."""
+    folder = tmp_path_factory.mktemp("local")
+
+    def output(example: str) -> Path:
+        path = folder / example
+        if not path.exists():
+            end(score(CONFIGS / f"{example}.yaml", {**settings_of(example), "output.path": path}))
+        return path
+
+    return output
 
 
-def published(output: Path) -> tuple[list[Any], dict[str, Any]]:
-    """The rows of each part, and what the manifest says of all but this very run; all that is temporary is gone."""
-    manifest = json.loads((output / "_manifest.json").read_text())
-    assert (output / "_SUCCESS").read_text() == manifest["run_id"]
-    assert {path.name for path in output.iterdir()} == {file["path"] for file in manifest["files"]} | {
-        "_manifest.json",
-        "_SUCCESS",
-    }
-    names = ("rows", "schema", "shards", "features", "model", "transform", "versions")
-    parts = [pq.read_table(output / file["path"]) for file in manifest["files"]]
-    return parts, {name: manifest[name] for name in names}
-
-
-@pytest.mark.parametrize("more", [(), (UBER_JAR,)], ids=["job server", "uber jar"])
-@pytest.mark.parametrize("parallelism", [2, 4])
-@pytest.mark.parametrize("example", ["digits", pytest.param("tabular", marks=needs_extra)])
+@pytest.mark.parametrize(
+    ("example", "parallelism", "more"),
+    [
+        pytest.param("digits", 2, (), id="digits-2-job server"),
+        pytest.param("digits", 4, (UBER_JAR,), id="digits-4-uber jar"),
+        pytest.param("tabular", 4, (), id="tabular-4-job server", marks=needs_extra),
+        pytest.param("tabular", 2, (UBER_JAR,), id="tabular-2-uber jar", marks=needs_extra),
+        pytest.param("digits", 4, (), id="digits-4-job server", marks=pytest.mark.long),
+        pytest.param("digits", 2, (UBER_JAR,), id="digits-2-uber jar", marks=pytest.mark.long),
+        pytest.param("tabular", 2, (), id="tabular-2-job server", marks=[pytest.mark.long, needs_extra]),
+        pytest.param("tabular", 4, (UBER_JAR,), id="tabular-4-uber jar", marks=[pytest.mark.long, needs_extra]),
+    ],
+)
 def test_an_example_has_the_output_of_a_local_run(
     example: str,
     parallelism: int,
     more: Sequence[str],
     cluster: FlinkCluster,
-    request: pytest.FixtureRequest,
+    settings_of: Callable[[str], dict[str, Any]],
+    local: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    work, config = request.getfixturevalue(example), ROOT / "configs" / f"{example}.yaml"
-    shards = work / ("shards" if example == "digits" else "held_out") / "*.tfrecord"
-    settings = {"input.pattern": shards, "model.model_dir": work / "model", "output.path": tmp_path / "local"}
-    if example == "tabular":
-        settings["transform.path"] = work / "transform"
-    end(score(config, settings))
-    settings["output.path"] = tmp_path / "flink"
-    end(score(config, settings, *cluster.options(f"--parallelism={parallelism}", *more)))
-    assert published(tmp_path / "flink") == published(tmp_path / "local")
+    settings = {**settings_of(example), "output.path": tmp_path / "flink"}
+    options = cluster.options(f"--parallelism={parallelism}", *more)
+    end(score(CONFIGS / f"{example}.yaml", settings, *options))
+    assert published(tmp_path / "flink") == published(local(example))
+
+
+def test_a_run_goes_on_without_its_launcher(
+    cluster: FlinkCluster, settings_of: Callable[[str], dict[str, Any]], local: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = {**settings_of("digits"), "output.path": tmp_path / "flink"}
+    end(score(CONFIGS / "digits.yaml", settings, *cluster.options("--parallelism=2", UBER_JAR), "--no_wait"))
+    assert not (tmp_path / "flink" / "_SUCCESS").exists()
+    assert main(["wait", str(tmp_path / "flink"), "--timeout=10m"]) == 0
+    assert published(tmp_path / "flink") == published(local("digits"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_thousand_small_shards(cluster: FlinkCluster, linear_model_dir: str, tmp_path: Path) -> None:
+    """Says how long they take, for docs/flink.md: pytest -s."""
+    write_shards(tmp_path, 1000, 100)
+    config = write_job(tmp_path, job_settings(tmp_path, linear_model_dir))
+    runs = {"local": [], "flink2": cluster.options("--parallelism=2"), "flink4": cluster.options("--parallelism=4")}
+    for name, options in runs.items():
+        report = tmp_path / f"{name}.json"
+        end(score(config, {"output.path": tmp_path / name}, f"--report={report}", *options), seconds=1700)
+        print(name, json.loads(report.read_text())["seconds"])
+    assert published(tmp_path / "flink2") == published(tmp_path / "flink4") == published(tmp_path / "local")
 
 
 # Faults
-
-
-@dataclass
-class Bench:
-    """A job over `SHARDS` shards, whose model is slow on the cluster."""
-
-    folder: Path
-    cluster: FlinkCluster
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def write(self, model_dir: str, **params: Any) -> None:
-        write_shards(self.folder, SHARDS, ROWS)
-        self.calls.touch()
-        told = {"calls": str(self.calls), "seconds": 1.0, **params}
-        model = {"estimator": "slow_model:build_estimator", "params": told}
-        write_job(self.folder, job_settings(self.folder, model_dir, "slow", model, ["slow_model.py"]))
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "job.yaml"
-
-    @property
-    def calls(self) -> Path:
-        return self.folder / "calls"
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def scored(self) -> int:
-        """Batches that were scored on the cluster."""
-        return len(self.calls.read_text().splitlines())
-
-    def start(self, *options: str, code: str = "") -> subprocess.Popen[str]:
-        self.started.append(score(self.config, {}, *self.cluster.options("--parallelism=2", *options), code=code))
-        return self.started[-1]
-
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        until = time.monotonic() + seconds
-        while not condition():
-            assert self.started[-1].poll() is None, self.started[-1].communicate()
-            assert time.monotonic() < until
-            time.sleep(0.1)
-
-    def finished_parts(self) -> int:
-        return len(list(self.output.glob("_temporary/*/result.json")))
-
-    def states(self) -> list[str]:
-        """Of all jobs of this bench, the last one first."""
-        jobs = [job for job in self.cluster.get("jobs/overview")["jobs"] if job["name"].startswith("slow-")]
-        return [job["state"] for job in sorted(jobs, key=lambda job: -job["start-time"])]
 
 
 @pytest.fixture
@@ -174,47 +155,25 @@ def bench(tmp_path: Path, cluster: FlinkCluster, linear_model_dir: str) -> Itera
             process.wait()
 
 
-def workers(cluster: FlinkCluster) -> list[int]:
-    """Processes that the pool has started and that are there."""
-    pool = cluster.processes["pool"].pid
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, group, *_ = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        pid = int(stat.parent.name)
-        if int(group) == pool and pid != pool and state not in "ZX":
-            found.append(pid)
-    return found
-
-
-def assert_published(bench: Bench) -> None:
-    parts, manifest = published(bench.output)
-    assert manifest["rows"] == {"read": SHARDS * ROWS, "scored": SHARDS * ROWS, "rejected": 0}
-    assert [part["_shard"].to_pylist() for part in parts] == [
-        [str(bench.folder / f"rows-{shard:05d}.tfrecord")] * ROWS for shard in range(SHARDS)
-    ]
-    assert bench.scored <= SHARDS + 2  # what was under way when something was killed, and nothing else
-
-
-@pytest.mark.parametrize("more", [(), (UBER_JAR,)], ids=["job server", "uber jar"])
+@pytest.mark.parametrize(
+    "more", [pytest.param((), id="job server", marks=pytest.mark.long), pytest.param((UBER_JAR,), id="uber jar")]
+)
 def test_a_worker_is_killed(bench: Bench, more: Sequence[str]) -> None:
     process = bench.start(*more)
     bench.wait_for(lambda: bench.finished_parts() >= 3)
     for pid in workers(bench.cluster):
         os.kill(pid, signal.SIGKILL)
     assert "the cluster runs again what failed" in end(process)
-    assert_published(bench)
+    bench.assert_published()
 
 
 def test_ctrl_c_cancels_the_job(bench: Bench) -> None:
     process = bench.start()
     bench.wait_for(lambda: bench.finished_parts() >= 2)
     os.killpg(process.pid, signal.SIGINT)
-    said = end(process, 130, seconds=60)
+    said = end(process, 130)
     assert said.splitlines()[-1].startswith("stopped; ")
-    assert bench.states()[0] == "CANCELED"
+    assert bench.last_job()["state"] == "CANCELED"
     assert not (bench.output / "_SUCCESS").exists()
 
     kept = bench.finished_parts()
@@ -231,10 +190,10 @@ def test_too_many_bad_rows_are_told_at_once(bench: Bench) -> None:
     data = bytearray(shard.read_bytes())
     data[20] ^= 1  # in the data of the first record, so its checksum does not fit
     shard.write_bytes(bytes(data))
-    said = end(bench.start(), 4, seconds=90)
+    said = end(bench.start(), 4)
     assert "error: 1 of 60 rows were rejected, more than errors.max_bad_rows: 0 allows" in said
     assert "Exception" not in said
-    assert bench.states()[0] in ("CANCELED", "FAILED")
+    assert bench.last_job()["state"] in ("CANCELED", "FAILED")
 
 
 def test_counts_that_do_not_add_up_are_told_at_once(bench: Bench) -> None:
@@ -245,28 +204,34 @@ def test_counts_that_do_not_add_up_are_told_at_once(bench: Bench) -> None:
     told = json.loads(result.read_text())
     told["pieces"][0]["read"] += 1
     result.write_text(json.dumps(told))
-    said = end(process, 5, seconds=90)
+    said = end(process, 5)
     assert "error: " in said
-    assert bench.states()[0] in ("CANCELED", "FAILED")
+    assert bench.last_job()["state"] in ("CANCELED", "FAILED")
 
 
 def test_workers_with_another_tensorflow_are_refused(bench: Bench) -> None:
     other = "import pipeline.versions as v; old = v.installed_versions; v.installed_versions = lambda: {**old(), 'tensorflow': '2.1.0'}"
-    start = time.monotonic()
-    said = end(bench.start(code=other), 2, seconds=90)
+    said = end(bench.start(code=other), 2)
     assert "TensorFlow 2.1.0 here and" in said.splitlines()[-1]
-    assert time.monotonic() - start < 60
+    assert bench.last_job()["duration"] < 60_000
     assert bench.scored == 0
 
 
-def test_the_python_error_of_a_failed_job_is_the_last_word(bench: Bench, linear_model_dir: str) -> None:
+@pytest.mark.long
+def test_a_model_that_workers_cannot_build_is_told_at_once(bench: Bench, linear_model_dir: str) -> None:
     bench.write(linear_model_dir, fails=True)
-    said = end(bench.start(), 1, seconds=280)
-    last = said.splitlines()[-1]
-    assert "LookupError in model_fn" in last
-    assert "slow_model.py" in last
+    said = end(bench.start(), 6)
+    assert re.search(r"^error: model_fn in PREDICT mode: .*slow_model.py:\d+: LookupError", said.splitlines()[-1])
+    assert bench.last_job()["state"] in ("CANCELED", "FAILED")
+
+
+def test_the_python_error_of_a_failed_job_is_the_last_word(bench: Bench) -> None:
+    said = end(bench.start(code=UNFORESEEN), 1)
+    assert re.search(r"^error: the job failed on the cluster: LookupError in unforeseen \(.*\)$", said.splitlines()[-1])
+    assert "the cluster runs again what failed: LookupError in unforeseen" in said
     assert "\tat " not in said
-    assert bench.states()[0] == "FAILED"
+    assert "a value of a row" not in said
+    assert bench.last_job()["state"] == "FAILED"
 
 
 def test_a_busy_task_manager_is_killed(bench: Bench) -> None:
@@ -275,7 +240,9 @@ def test_a_busy_task_manager_is_killed(bench: Bench) -> None:
     task_managers = bench.cluster.get("taskmanagers")["taskmanagers"]
     busy = min(task_managers, key=lambda task_manager: task_manager["freeSlots"])["id"]
     bench.cluster.kill(busy)
-    end(process)
-    assert_published(bench)
+    said = end(process)
+    assert "the cluster runs again what failed" in said
+    assert re.search(rf"^[1-9]\d* of {SHARDS} parts, \d+ rows, \d+ rows/s, \d+ s left$", said, re.M)
+    bench.assert_published()
     bench.cluster.start_task_manager(int(busy[-1]))
     bench.cluster.wait()
