@@ -22,7 +22,7 @@ from pipeline import files
 from pipeline.errors import JobError, OutputError, ScoringError
 from pipeline.flink import error_in_words
 from pipeline.handover import runner_name
-from pipeline.versions import installed_versions
+from pipeline.versions import installed_versions, refuse_what_beam_refused
 from pipeline.wheel import write_wheel
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ class DataflowJob:
         until = time.monotonic() + _LAST_WORDS
         while not (errors := self._errors()) and time.monotonic() < until:
             time.sleep(1)
+        refuse_what_beam_refused("\n".join(errors))
         raise ScoringError(f"the job failed on Dataflow: {_in_words(errors)} ({self._url})")
 
     def known_as(self) -> dict[str, str]:
@@ -190,6 +191,7 @@ class DataflowJob:
         except ScoringError:  # who may not read them may run the job all the same
             return None
         new, self._told = errors[self._told :], len(errors)
+        refuse_what_beam_refused("\n".join(new))
         return _in_words(new) if new else None
 
     def _errors(self) -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 _BACKENDS = ("tf_keras.src.backend", "keras.src.backend")
 """Modules of legacy Keras, the package of its own and the one that belongs to TensorFlow 2.15."""
 
-_made_by_imports: dict[Any, int] = {}
-"""How many layers of each name the modules of the user made when they were imported: they count for ever."""
+_made_by_imports: dict[str, dict[Any, int]] = {}
+"""By backend, how many layers of each name the modules of the user made when they were imported: they count for ever."""
 
 
 @contextmanager
@@ -27,9 +27,8 @@ def first_import(module: str) -> Iterator[None]:
         return
     _number_from_imports()
     yield
-    backend = _backend()
-    if backend is not None:
-        _made_by_imports.update(backend.get_default_graph_uid_map())
+    for backend in _backends():
+        _made_by_imports.setdefault(backend.__name__, {}).update(backend.get_default_graph_uid_map())
 
 
 @contextmanager
@@ -48,13 +47,13 @@ def as_in_a_trainer() -> Iterator[None]:
 
 
 def _number_from_imports() -> None:
-    backend = _backend()
-    if backend is not None:
+    for backend in _backends():
         backend.reset_uids()  # and not clear_session, which takes the default graph of the caller away
-        backend.get_default_graph_uid_map().update(_made_by_imports)
+        backend.get_default_graph_uid_map().update(_made_by_imports.get(backend.__name__, {}))
 
 
-def _backend() -> Any:
-    """Legacy Keras, if anything has loaded it; Keras 3 has a module of the second name and none of its functions."""
+def _backends() -> list[Any]:
+    """Legacy Keras as far as it is loaded, on TensorFlow 2.15 maybe twice; Keras 3 has a module of the second name and none
+    of its functions."""
     loaded = (sys.modules.get(name) for name in _BACKENDS)
-    return next((module for module in loaded if hasattr(module, "get_default_graph_uid_map")), None)
+    return [module for module in loaded if hasattr(module, "get_default_graph_uid_map")]

@@ -7,4 +7,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python 3.11 3.12 3.13 3.10
 make_environment .venv 2.21 examples,dev,fit
-.venv/bin/python -m pytest tests/test_flink.py -m "flink and not long" --durations 0 "$@"
+.venv/bin/python -m pytest tests/test_flink.py tests/test_flink_versions.py -m "flink and not long" --durations 0 "$@"

@@ -210,8 +210,13 @@ def of_auctions(models: Path, shards: Path) -> dict[str, Columns]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("house")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the user; its package is forgotten afterwards."""
+    path = list(sys.path)
+    yield tmp_path_factory.mktemp("house")
+    sys.path[:] = path
+    for name in [name for name in sys.modules if name.split(".")[0] == "my_trainer"]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

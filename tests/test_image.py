@@ -116,11 +116,11 @@ def test_the_install_steps_give_the_tested_versions(tensorflow: str, tmp_path: P
     freeze = subprocess.run(
         ["python", "-m", "pip", "list", "--format=freeze"], env=environment, capture_output=True, text=True
     )
-    installed = dict(line.split("==") for line in freeze.stdout.splitlines())
+    installed = _versions(freeze.stdout)
     for not_ours in ("pip", "setuptools", "wheel"):
         installed.pop(not_ours, None)
     constraints = (ROOT / "constraints" / f"py{given['PYTHON'].replace('.', '')}-tf{tensorflow}.txt").read_text()
-    tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints, re.MULTILINE))
+    tested = _versions(constraints)
     assert installed.pop("estimator-score")
     assert {name: tested.get(name) for name in installed} == installed
     assert installed["tensorflow"].startswith(f"{tensorflow}.")
@@ -128,6 +128,12 @@ def test_the_install_steps_give_the_tested_versions(tensorflow: str, tmp_path: P
         ["estimator-score", "--help"], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
     assert started.returncode == 0, started.stderr
+
+
+def _versions(lines: str) -> dict[str, str]:
+    """Normalized name -> version, of lines NAME==VERSION."""
+    found = re.findall(r"^([\w.-]+)==([^\s;]+)", lines, re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
 
 
 def _inside(folder: Path, path: str) -> Path:

@@ -17,6 +17,7 @@ from staged_job import snapshot
 from test_equal_to_predict import score, write_job
 from zoo import KINDS, Kind
 
+from pipeline import keras_builder
 from pipeline.code import add_user_code, resolve
 from pipeline.commands import main
 from pipeline.errors import ModelError
@@ -64,7 +65,10 @@ def test_nothing_is_written_where_the_model_lies(model_dir: str, tmp_path: Path)
     assert snapshot(production) == before
 
 
-def test_names_of_layers_that_the_module_makes_when_it_is_imported(tmp_path: Path) -> None:
+def test_names_of_layers_that_the_module_makes_when_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras_builder, "_made_by_imports", {})  # other tests import no such module
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "made_at_import.py").write_text(
         "import tensorflow as tf\n"
