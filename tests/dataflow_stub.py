@@ -26,6 +26,18 @@ from urllib.parse import parse_qs, urlsplit
 from apache_beam.portability.api import beam_runner_api_pb2 as api
 from google.cloud.dataflow_v1beta3 import JobState
 
+IMAGE = "--sdk_container_image=region-docker.pkg.dev/a-project/scoring/worker:1"
+TRACE = """\
+Error message from worker: Traceback (most recent call last):
+  File "apache_beam/runners/worker/sdk_worker.py", line 313, in _execute
+    response = task()
+  File "trainer/model.py", line 9, in model_fn
+    raise ValueError(row)
+ValueError: 4711 [while running 'Predict/Score-ptransform-32']
+"""
+AFTER = (
+    "The job failed because a work item has failed 4 times. The work item was attempted on these workers: a, b, c, d"
+)
 _ROOT = Path(__file__).resolve().parent.parent
 _WORKER = """
 import logging, sys

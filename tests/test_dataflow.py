@@ -21,7 +21,7 @@ import pipeline.tf_estimator  # noqa: F401  makes tf.estimator exist
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from dataflow_stub import DataflowStub, dataflow, read_pipeline, staged_files, staged_pipeline_path
+from dataflow_stub import AFTER, IMAGE, TRACE, DataflowStub, dataflow, read_pipeline, staged_files, staged_pipeline_path
 from linear_job import job_settings, write_job, write_shards
 from test_portable import published
 
@@ -33,19 +33,7 @@ from pipeline.versions import installed_versions
 
 GOLDEN = Path(__file__).with_name("data") / "dataflow_job.json"
 SHARDS, ROWS = 3, 7
-IMAGE = "--sdk_container_image=region-docker.pkg.dev/a-project/scoring/worker:1"
 SECRET = "a secret of the launcher"
-TRACE = """\
-Error message from worker: Traceback (most recent call last):
-  File "apache_beam/runners/worker/sdk_worker.py", line 313, in _execute
-    response = task()
-  File "trainer/model.py", line 9, in model_fn
-    raise ValueError(row)
-ValueError: 4711 [while running 'Predict/Score-ptransform-32']
-"""
-AFTER = (
-    "The job failed because a work item has failed 4 times. The work item was attempted on these workers: a, b, c, d"
-)
 
 needs_own_image = pytest.mark.skipif(
     installed_versions()["tensorflow"].startswith("2.15."),

@@ -13,7 +13,7 @@ import pytest
 from apache_beam.internal.gcp import auth
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
-from dataflow_stub import DataflowStub, dataflow
+from dataflow_stub import AFTER, IMAGE, TRACE, DataflowStub, dataflow
 
 from pipeline import dataflow as service
 from pipeline.dataflow import DataflowJob, find_dataflow_job, refuse_paths_of_this_machine, refused_in_words
@@ -26,19 +26,6 @@ from pipeline.wheel import write_wheel
 pytestmark = pytest.mark.any_tensorflow
 
 ROOT = Path(__file__).resolve().parent.parent
-
-IMAGE = "--sdk_container_image=region-docker.pkg.dev/a-project/scoring/worker:1"
-TRACE = """\
-Error message from worker: Traceback (most recent call last):
-  File "apache_beam/runners/worker/sdk_worker.py", line 313, in _execute
-    response = task()
-  File "trainer/model.py", line 9, in model_fn
-    raise ValueError(row)
-ValueError: 4711 [while running 'Predict/Score-ptransform-32']
-"""
-AFTER = (
-    "The job failed because a work item has failed 4 times. The work item was attempted on these workers: a, b, c, d"
-)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 import zoo_data
+from staged_job import snapshot
 from zoo import KINDS, Kind, Row
 
 from pipeline.commands import main
@@ -79,8 +80,10 @@ def test_rows_are_distinct_and_predictions_vary(kind: Kind, trained: Trained) ->
 def test_command_equals_predict(kind: Kind, shards: int, batch: int, trained: Trained, tmp_path: Path) -> None:
     rows = zoo_data.split(zoo_data.make_rows(kind), shards)
     paths = zoo_data.write_shards(tmp_path, rows, kind.spec)
+    before = snapshot(Path(trained.model_dir(kind)))
     table = score(write_job(tmp_path, kind.spec, kind.module.model_section(), trained.model_dir(kind), batch=batch))
 
+    assert snapshot(Path(trained.model_dir(kind))) == before
     assert misplaced(table, rows, paths) == []
     predictions = predictions_of(table)
     assert differences(predictions, trained.reference(kind, shards, batch)) == []

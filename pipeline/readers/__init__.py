@@ -6,7 +6,7 @@ A file of rejected rows is read in place of any shard: it is told by its own col
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ PARQUET_MAGIC = b"PAR1"
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 16 << 20
 DEFAULT_CSV = Csv()
+Told = TypeVar("Told")
 
 
 def read_shard(
@@ -112,13 +113,9 @@ def rejected_format(open_shard: Callable[[], BinaryIO]) -> tuple[str | None, boo
     Raises:
       BrokenShard: the file cannot be opened or read.
     """
-    with _open(open_shard) as file:
-        parquet = _parquet(file, "")
-        if parquet is None or not _is_rejected(parquet):
-            return None
-        from pipeline.readers.rejected import rejected_format
+    from pipeline.readers.rejected import rejected_format
 
-        return rejected_format(parquet)
+    return _of_rejected(open_shard, rejected_format)
 
 
 def rejected_origins(open_shard: Callable[[], BinaryIO]) -> list[str] | None:
@@ -127,13 +124,15 @@ def rejected_origins(open_shard: Callable[[], BinaryIO]) -> list[str] | None:
     Raises:
       BrokenShard: the file cannot be opened or read.
     """
+    from pipeline.readers.rejected import rejected_origins
+
+    return _of_rejected(open_shard, rejected_origins)
+
+
+def _of_rejected(open_shard: Callable[[], BinaryIO], told: Callable[[Any], Told]) -> Told | None:
     with _open(open_shard) as file:
         parquet = _parquet(file, "")
-        if parquet is None or not _is_rejected(parquet):
-            return None
-        from pipeline.readers.rejected import rejected_origins
-
-        return rejected_origins(parquet)
+        return told(parquet) if parquet is not None and _is_rejected(parquet) else None
 
 
 def row_groups_of(open_shard: Callable[[], BinaryIO], format: str) -> list[RowGroup] | None:
