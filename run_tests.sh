@@ -18,12 +18,14 @@ for tensorflow in ${TENSORFLOW:-2.21 2.15}; do
     continue
   fi
   make_environment "$folder" "$tensorflow" "$extras"
+  : > "$folder/.pytest-output"
   versions+=("$tensorflow") folders+=("$folder") marks+=("$marked")
 done
 
+set -m  # in a script without job control, what runs beside it ignores Ctrl-C, and so do the tests of it
 trap 'kill "${processes[@]}" 2> /dev/null || true' EXIT
 for index in "${!folders[@]}"; do
-  "${folders[index]}/bin/python" -m pytest -m "${marks[index]}" "$@" > "${folders[index]}/.pytest-output" 2>&1 &
+  "${folders[index]}/bin/python" -m pytest -m "${marks[index]}" "$@" >> "${folders[index]}/.pytest-output" 2>&1 &
   processes+=($!)
 done
 for index in "${!folders[@]}"; do
