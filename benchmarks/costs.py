@@ -68,7 +68,7 @@ within one location without moving bytes."""
 
 def plan_bytes(parts: int, shards: int, path: int) -> int:
     """Size of plan.json, but for what depends on the job alone. shards: pieces of parts."""
-    return 72 * parts + (129 + path) * shards
+    return 84 * parts + (129 + path) * shards
 
 
 def manifest_bytes(parts: int, shards: int, path: int) -> int:
