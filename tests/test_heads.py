@@ -18,7 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from heads_model import FEATURES, HEADS
+from test_exported_zoo import placeholder
+from zoo import parsing_spec
 
 from pipeline.commands import main
 
@@ -50,7 +53,7 @@ def score(tmp_path: Path, trained: Trained) -> Callable[..., pa.Table]:
         table = pa.table({name: values.tolist() if name == "x" else values for name, values in features.items()})
         pq.write_table(table, tmp_path / f"rows-{number}.parquet")
 
-    def run(head: str, predictions: Any = None) -> pa.Table:
+    def run(head: str, predictions: Any = None, export: str | None = None) -> pa.Table:
         job = {
             "name": head,
             "code": [heads_model.__file__],
@@ -64,6 +67,8 @@ def score(tmp_path: Path, trained: Trained) -> Callable[..., pa.Table]:
             "batch": {"rows": 7},
             "output": {"path": str(tmp_path / "out")} | ({"predictions": predictions} if predictions else {}),
         }
+        if export is not None:
+            job["model"] = {"saved_model": export}
         path = tmp_path / "job.yaml"
         path.write_text(json.dumps(job), encoding="utf-8")
         assert main(["score", "--config", str(path), "--quiet"]) == 0
@@ -106,6 +111,30 @@ def test_rows_equal_predict(head: str, trained: Trained, score: Callable[..., pa
             assert np.std(expected) > 0 or head == "baseline", name
             assert np.abs(got - other[name]).max() <= TOLERANCE * max(1.0, np.abs(other[name]).max()), name
     assert contents(model_dir) == before
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_export_scores_as_its_checkpoint(
+    head: str, trained: Trained, score: Callable[..., pa.Table], tmp_path: Path
+) -> None:
+    estimator = heads_model.build_estimator(str(trained(head)), {"head": head})
+
+    def receiver() -> Any:
+        features = {name: placeholder(feature) for name, feature in parsing_spec(FEATURES).items()}
+        return tf.estimator.export.ServingInputReceiver(dict(features), features)
+
+    export = estimator.export_saved_model(str(tmp_path / "export"), receiver).decode()
+    table = score(head, export=export)
+    table = table.rename_columns([name.replace("/", "_") for name in table.column_names])  # keys of an export are text
+    expected = columns_of(heads_model.predict(estimator, SHARDS, 7))
+    shared = set(expected) & set(table.column_names)
+    assert shared
+    for name in shared:
+        got = values_of(table, expected[name], name)
+        if expected[name].dtype.kind == "f":
+            assert np.abs(got - expected[name]).max() <= TOLERANCE * max(1.0, np.abs(expected[name]).max()), name
+        else:
+            assert (got == expected[name]).all(), name
 
 
 def test_predictions_of_heads_by_name(trained: Trained, score: Callable[..., pa.Table]) -> None:
