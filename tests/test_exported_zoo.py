@@ -15,7 +15,7 @@ import zoo_data
 from test_equal_to_predict import TOLERANCE, differences, predictions_of, score, write_job
 from zoo import KINDS, Kind, parsing_spec
 
-EXPORTED = ("wide_deep_classifier", "ragged", "moving_averages", "keras_functional")
+EXPORTED = ("wide_deep_classifier", "ragged", "moving_averages", "keras_functional", "keras_sequential")
 
 
 def placeholder(feature: Any) -> Any:
@@ -28,13 +28,17 @@ def placeholder(feature: Any) -> Any:
 
 
 def receiver_fn(kind: Kind, by_name: bool) -> Callable[[], Any]:
-    spec = parsing_spec(kind.spec)
+    spec, bare = parsing_spec(kind.spec), kind.module.model_section().get("features")
 
     def receiver() -> Any:
         if by_name:
             features = {name: placeholder(feature) for name, feature in spec.items()}
-            return tf.estimator.export.ServingInputReceiver(dict(features), features)
-        return tf.estimator.export.build_parsing_serving_input_receiver_fn(spec)()
+            given = tf.estimator.export.ServingInputReceiver(dict(features), features)
+        else:
+            given = tf.estimator.export.build_parsing_serving_input_receiver_fn(spec)()
+        if isinstance(bare, str):
+            return tf.estimator.export.TensorServingInputReceiver(given.features[bare], given.receiver_tensors)
+        return given
 
     return receiver
 
