@@ -101,6 +101,14 @@ class Bench:
         path.write_text(json.dumps(job), encoding="utf-8")
         return path
 
+    def export_job(self, folder: Path, receiver: Callable[[], Any], **sections: Any) -> Path:
+        """The job over an export that the model makes of itself."""
+        path = self.job(folder, **sections)
+        job = json.loads(path.read_text(encoding="utf-8"))
+        job["model"] = {"saved_model": self.estimator.export_saved_model(str(folder / "export"), receiver).decode()}
+        path.write_text(json.dumps(job), encoding="utf-8")
+        return path
+
 
 def write_rows(folder: Path, shards: Sequence[Sequence[Row]], extension: str) -> None:
     """Rows as Parquet or JSON lines."""

@@ -106,6 +106,13 @@ def test_sequence_examples_score_as_predict_does(bench: Bench, features: Any, tm
     assert {name: found["present"] for name, found in manifest(job)["features"].items()} == present
 
 
+def test_an_export_scores_sequence_examples_as_the_checkpoint(bench: Bench, tmp_path: Path) -> None:
+    bench.write_records(tmp_path)
+    job = bench.export_job(tmp_path, record_kinds.sequence_receiver, input={"record": "sequence_example"})
+
+    assert close(predictions_of(score(job)), bench.predict()) == []
+
+
 def test_sequence_examples_through_a_serving_input_fn(bench: Bench, tmp_path: Path) -> None:
     bench.write_records(tmp_path)
     with tf.io.TFRecordWriter(str(tmp_path / "rows-2.tfrecord")) as writer:

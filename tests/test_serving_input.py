@@ -122,6 +122,13 @@ def test_scores_are_those_of_predict(bench: Bench, function: str, extension: str
     assert {name: found["present"] for name, found in manifest(job)["features"].items()} == features
 
 
+def test_an_export_by_the_function_scores_as_the_checkpoint(bench: Bench, tmp_path: Path) -> None:
+    write(bench, tmp_path, "tfrecord", GAPS)
+    job = bench.export_job(tmp_path, serving_input.parsing)
+
+    assert close(predictions_of(score(job)), bench.predict()) == []
+
+
 def test_examples_are_made_by_features_where_the_function_does_not_tell_them(bench: Bench, tmp_path: Path) -> None:
     write(bench, tmp_path, "parquet", ALL)
     job = serving_job(bench, tmp_path, "mapping", "parquet", features=serving_input.SPEC_BY_NAME)
