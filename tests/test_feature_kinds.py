@@ -112,6 +112,13 @@ def test_scores_are_those_of_predict(bench: Bench, extension: str, tmp_path: Pat
     assert {name: found["present"] for name, found in manifest(job)["features"].items()} == present
 
 
+def test_an_export_scores_as_the_checkpoint(bench: Bench, tmp_path: Path) -> None:
+    write(bench, tmp_path, "tfrecord")
+    receiver = tf.estimator.export.build_parsing_serving_input_receiver_fn(feature_kinds.raw_spec())
+
+    assert close(predictions_of(score(bench.export_job(tmp_path, receiver))), bench.predict()) == []
+
+
 @pytest.mark.parametrize("extension", ["tfrecord", "parquet"])
 def test_fields_may_have_other_names_in_the_files(bench: Bench, extension: str, tmp_path: Path) -> None:
     rename = {"index": "i", "value": "v", "steps": "s", "row": "r"}
