@@ -22,7 +22,6 @@ for tensorflow in ${TENSORFLOW:-2.21 2.15}; do
   versions+=("$tensorflow") folders+=("$folder") marks+=("$marked")
 done
 
-set -m  # in a script without job control, what runs beside it ignores Ctrl-C, and so do the tests of it
 trap 'kill "${processes[@]}" 2> /dev/null || true' EXIT
 for index in "${!folders[@]}"; do
   "${folders[index]}/bin/python" -m pytest -m "${marks[index]}" "$@" >> "${folders[index]}/.pytest-output" 2>&1 &

@@ -18,14 +18,12 @@ from flink_cluster import ROOT, FlinkCluster
 from linear_job import job_settings, write_job, write_shards
 
 SHARDS, ROWS = 12, 5
-_TAKES_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-"""What a shell starts in the background ignores it, and so does all that is started by that."""
 
 
 def score(config: Path, settings: dict[str, Any], *options: str, code: str = "") -> subprocess.Popen[str]:
     """Start `score` as a process of its own. code: Python that goes before."""
     set_ = [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
-    command = f"{_TAKES_CTRL_C}{code}\nimport sys; from pipeline.commands import main; sys.exit(main(sys.argv[1:]))"
+    command = f"{code}\nimport sys; from pipeline.commands import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["score", "--config", str(config), *set_, *options]
     return subprocess.Popen(
         [sys.executable, "-c", command, *arguments],
