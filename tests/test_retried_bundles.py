@@ -177,7 +177,7 @@ def test_a_run_of_which_every_bundle_is_done_by_two_workers_at_once(
     outcome = bench.score()
 
     assert outcome.code == 0, outcome.error
-    assert None in ends
+    assert {} in ends
     assert all(end is None or "LeaseLost" in str(end) for end in ends), ends
     assert outcome.rows == (12, 12, 0)
     assert outcome.scored == bench.expected(rows)
