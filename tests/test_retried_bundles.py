@@ -178,7 +178,7 @@ def test_a_run_of_which_every_bundle_is_done_by_two_workers_at_once(
 
     assert outcome.code == 0, outcome.error
     assert {} in ends
-    assert all(end is None or "LeaseLost" in str(end) for end in ends), ends
+    assert all(end == {} or "LeaseLost" in str(end) for end in ends), ends
     assert outcome.rows == (12, 12, 0)
     assert outcome.scored == bench.expected(rows)
     assert listing(str(bench.output)) == [
