@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -308,14 +309,24 @@ def test_ten_thousand_calls_of_one_row(tmp_path: Path) -> None:
     """Under 1 ms a call, and no memory kept.
 
     A busy machine makes calls slower and never faster, so the best of five medians is the one that tells of the code.
+    In a process of its own, where the memory of other tests does not come and go.
     """
-    estimator = build_digits(str(tmp_path), DIGITS_PARAMS)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        medians, grown = pool.submit(seconds_and_memory_of_calls, str(tmp_path)).result()
+    assert min(medians) < 1e-3
+    assert np.median(grown) < 5
+
+
+def seconds_and_memory_of_calls(folder: str) -> tuple[list[float], list[float]]:
+    """Of five times 2,000 calls: the median of their seconds, and MiB more than before them all."""
+    estimator = build_digits(folder, DIGITS_PARAMS)
     images = np.random.default_rng(0).random((64, 8, 8), np.float32)
     labels = np.arange(64) % 10
     estimator.train(lambda: tf.data.Dataset.from_tensors(({"input_tensor": images}, labels)), steps=1)
     features = {"input_tensor": Feature("input_tensor", "float32", "fixed", (8, 8))}
     rows = [{"input_tensor": images[index : index + 1]} for index in range(64)]
-    medians, resident = [], []
+    medians: list[float] = []
+    grown: list[float] = []
     with Scorer(estimator, features=features) as scorer:
         for row in rows * 16:
             scorer.score(row)
@@ -326,10 +337,9 @@ def test_ten_thousand_calls_of_one_row(tmp_path: Path) -> None:
                 start = time.perf_counter()
                 scorer.score(rows[call % 64])
                 seconds.append(time.perf_counter() - start)
-            medians.append(np.median(seconds))
-            resident.append(resident_mib())
-    assert min(medians) < 1e-3
-    assert np.median(resident) - before < 16  # the process of all tests takes and gives back some meanwhile
+            medians.append(float(np.median(seconds)))
+            grown.append(resident_mib() - before)
+    return medians, grown
 
 
 def resident_mib() -> float:
