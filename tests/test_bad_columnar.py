@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from bad_inputs import BAD, TEXT_MARK, BadRow, Bench, BrokenShard, Row, make_rows, with_rows
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 TYPES = {

@@ -12,6 +12,8 @@ import bad_inputs
 import pytest
 from bad_inputs import BAD, TEXT_MARK, BadRow, Bench, BrokenShard, Row, make_rows, with_rows
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 HEADER = b"id,note,x,n,pixels,words"

@@ -16,6 +16,8 @@ from compare_tables import ROWS, Write, changed, scores
 from pipeline import commands
 from pipeline.compare.values import Differences, Tolerance
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 def test_report_as_json_says_what_the_command_says(write_side: Write, tmp_path: Path) -> None:
     new, old = write_side("new", scores()), write_side("old", changed(scores(), "label", {4: "other"}))

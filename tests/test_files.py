@@ -15,6 +15,8 @@ from memory_store import KINDS, MemoryFileSystem, new_folder
 
 from pipeline import files
 
+pytestmark = pytest.mark.any_tensorflow
+
 __all__ = ["KINDS", "new_folder"]  # for other tests
 
 

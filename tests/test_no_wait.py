@@ -24,6 +24,8 @@ from pipeline.handover import left_job, over
 from pipeline.lease import acquire, holder_of, is_locked
 from pipeline.runner import pipeline_options
 
+pytestmark = pytest.mark.any_tensorflow
+
 
 @pytest.fixture
 def stub(tmp_path: Path) -> Iterator[DataflowStub]:

@@ -26,6 +26,8 @@ from left_behind import (
 from pipeline.errors import StorageError, unforeseen
 from pipeline.publish import publish
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 ROWS = make_rows(3000)

@@ -18,6 +18,8 @@ from partitioned_model import FOLDERS, ROWS, rows_of, score_of, write_input
 
 from pipeline.commands import main
 
+pytestmark = pytest.mark.any_tensorflow
+
 Run = Callable[..., pa.Table]
 ID = {"from": "id", "dtype": "int64"}
 

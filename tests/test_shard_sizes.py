@@ -19,6 +19,8 @@ from left_behind import OVERWRITE, assert_failed, assert_published, make_shards,
 from test_bad_columnar import avro, parquet, table
 from test_bad_text import csv, csv_line, json_line
 
+pytestmark = pytest.mark.any_tensorflow
+
 fragile_model_dir, bench = bad_inputs.fragile_model_dir, bad_inputs.bench
 
 ROWS = make_rows(4)

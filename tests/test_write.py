@@ -22,6 +22,8 @@ from pipeline.results import PartResult, ShardResult, find_result, read_result
 from pipeline.rows import REJECTED_SCHEMA, Part, PartBatch, Rejected, Shard, ShardEnd
 from pipeline.write import PartWriter
 
+pytestmark = pytest.mark.any_tensorflow
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
