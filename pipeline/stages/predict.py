@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline import progress
 from pipeline.allocator import keep_freed_memory
@@ -35,12 +37,15 @@ class Predict(beam.PTransform):
 
 
 class _Score(beam.DoFn):
-    """Scores a batch while the next stage writes the one before. Metrics carry the names that Beam's RunInference gives."""
+    """Scores a batch while the next stage writes the one before. Metrics carry the names that Beam's RunInference gives.
+
+    The end of a part waits for the first batch of the next, so that it is written while that is scored.
+    """
 
     def __init__(self, spec: ScoringSpec, lease: Lease | None):
         self._spec, self._lease = spec, lease
         self._scorer: RowScorer | None = None
-        self._under_way: tuple[PartBatch, Future[tuple[Scored, float]]] | None = None
+        self._under_way: list[tuple[PartBatch, Future[tuple[Scored, float]]]] = []
         self._load_seconds: list[float] = []
         self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
         self._rows_rejected = Metrics.counter(NAMESPACE, "rows-rejected")
@@ -63,32 +68,33 @@ class _Score(beam.DoFn):
         self._thread.shutdown()
 
     def start_bundle(self) -> None:
-        self._under_way = None
+        self._under_way = []
 
     def process(self, batch: PartBatch) -> Iterator[PartBatch]:
         while self._load_seconds:  # what is counted in setup is lost
             self._load.update(round(self._load_seconds.pop() * 1e3))
-        before, self._under_way = self._under_way, None
+        scoring = self._thread.submit(self._timed, batch.rows)
+        before = self._under_way
+        self._under_way = [*before, (batch, scoring)] if batch.last else [(batch, scoring)]
         if not batch.last:
-            self._under_way = batch, self._thread.submit(self._timed, batch.rows)
-        if before is not None:
-            yield self._scored(*before)
-        if batch.last:
-            yield self._scored(batch)
+            for each in before:
+                yield self._scored(*each)
 
-    def finish_bundle(self) -> None:
-        if self._under_way is not None:
-            batch, _ = self._under_way
-            raise CountError(f"{batch.part.name}: the last batch did not arrive in the bundle of the others")
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._under_way and not (final := self._under_way[-1][0]).last:
+            raise CountError(f"{final.part.name}: the last batch did not arrive in the bundle of the others")
+        with self._lease.kept() if self._lease else nullcontext():
+            for each in self._under_way:
+                yield GlobalWindows.windowed_value(self._scored(*each))
 
     def _timed(self, rows: pa.RecordBatch) -> tuple[Scored, float]:
         assert self._scorer is not None  # setup ran
         start = time.perf_counter()
         return self._scorer.score(rows), time.perf_counter() - start
 
-    def _scored(self, batch: PartBatch, scoring: Future[tuple[Scored, float]] | None = None) -> PartBatch:
+    def _scored(self, batch: PartBatch, scoring: Future[tuple[Scored, float]]) -> PartBatch:
         with self._verdict(batch.shard):
-            scored, seconds = scoring.result() if scoring is not None else self._timed(batch.rows)
+            scored, seconds = scoring.result()
         if batch.rows.num_rows:
             self._inferences.inc(batch.rows.num_rows)
             self._batch_rows.update(batch.rows.num_rows)
