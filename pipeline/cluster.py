@@ -27,7 +27,7 @@ from pipeline.graph import Run, build
 from pipeline.handover import Job, job_name, runner_name
 from pipeline.plan import STARTED, read_plan, temporary
 from pipeline.results import RESULT, PartResult
-from pipeline.threads import in_thread
+from pipeline.threads import in_thread, let_break
 
 _LOOK_EVERY = 1.0
 _SILENCE = 60.0
@@ -276,6 +276,7 @@ def _without_messages() -> Iterator[None]:
     if os.environ.get("ESTIMATOR_SCORE_TRACEBACK"):
         yield
         return
+    let_break("wait_until_finish_read")  # Beam's reader of messages, where its job server has ended before the reader
 
     def is_ours(record: logging.LogRecord) -> bool:
         return record.module != "portable_runner"

@@ -15,7 +15,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -30,12 +29,13 @@ from apache_beam.transforms import environments
 
 from pipeline import progress
 from pipeline.errors import ScoringError
+from pipeline.threads import let_break
 
 URN = "estimator:env:worker_process:v1"
 _GRACE = 10.0
 """Seconds in which a worker whose work is done ends by itself."""
 _STREAMS = ("beam_control_read", "read_grpc_client_inputs")
-"""Beam's threads that read what a worker sends."""
+"""Beam's threads that read what a worker sends. Their streams break where it is killed, and it is told what killed it."""
 
 
 class WorkerProcesses:
@@ -59,7 +59,7 @@ class WorkerProcesses:
 
     def __enter__(self) -> WorkerProcesses:
         _running[self.environment.run] = self
-        _without_broken_streams()
+        let_break(*_STREAMS)
         return self
 
     def __exit__(
@@ -109,18 +109,6 @@ class WorkerProcesses:
             process.kill()
         for process in self._started:
             process.wait()
-
-
-@cache
-def _without_broken_streams() -> None:
-    """Say nothing, from now on, of the streams that break where a worker is killed: it is told what killed it."""
-    otherwise = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        if args.thread is None or args.thread.name not in _STREAMS:
-            otherwise(args)
-
-    threading.excepthook = hook
 
 
 _running: dict[str, WorkerProcesses] = {}
