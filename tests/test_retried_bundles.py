@@ -19,6 +19,7 @@ from published import SCHEMA, listing, new_plan, publish_plan, table, take, writ
 
 import pipeline.run
 from pipeline.commit import abandon, published_run
+from pipeline.errors import LeaseLost
 from pipeline.lease import Lease
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, write_plan
@@ -161,6 +162,13 @@ def test_a_publish_step_that_two_processes_do_at_once(tmp_path: Path) -> None:
         assert process.returncode == 0
 
 
+def has_come_too_late(error: Exception) -> bool:
+    """The other worker has published: the lock is gone, or what lay in `_temporary`; a retry finds that all is done."""
+    if isinstance(error, FileNotFoundError):
+        return "/_temporary/" in str(error)
+    return isinstance(error, LeaseLost) or "LeaseLost" in str(error)
+
+
 @pytest.mark.fault("bundle-retried")
 def test_a_run_of_which_every_bundle_is_done_by_two_workers_at_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
@@ -178,7 +186,7 @@ def test_a_run_of_which_every_bundle_is_done_by_two_workers_at_once(
 
     assert outcome.code == 0, outcome.error
     assert {} in ends
-    assert all(end == {} or "LeaseLost" in str(end) for end in ends), ends
+    assert all(end == {} or has_come_too_late(end) for end in ends), ends
     assert outcome.rows == (12, 12, 0)
     assert outcome.scored == bench.expected(rows)
     assert listing(str(bench.output)) == [
