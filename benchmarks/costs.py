@@ -59,7 +59,7 @@ class Medium:
 
 
 DISK = Medium("disk")
-GS = Medium("gs", request=0.05, worker_part=14, worker_shard=4, publish_part=9, look=3, retire=4)
+GS = Medium("gs", request=0.05, worker_part=13, worker_shard=4, publish_part=9, look=3, retire=4)
 S3 = replace(GS, name="s3", copied=250e6)
 MEDIA = {medium.name: medium for medium in (DISK, GS, S3)}
 """Requests are counted in the code. What one takes, and how fast S3 copies, is assumed: no store was at hand. gs copies

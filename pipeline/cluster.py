@@ -19,13 +19,14 @@ from apache_beam.runners.runner import PipelineResult, PipelineState, create_run
 from apache_beam.transforms.environments import SDK_VERSION_CAPABILITY_PREFIX
 
 from pipeline import files, progress
+from pipeline.commit import plan_under_way
 from pipeline.dataflow import DataflowJob, is_dataflow, packaged, refused_in_words
 from pipeline.errors import ScoringError, Terminated
 from pipeline.failure import read_verdict
 from pipeline.flink import Flink, error_in_words, flink_of
 from pipeline.graph import Run, build
 from pipeline.handover import Job, job_name, runner_name
-from pipeline.plan import STARTED, read_plan, temporary
+from pipeline.plan import STARTED, temporary
 from pipeline.results import RESULT, PartResult
 from pipeline.threads import in_thread, let_break
 
@@ -254,7 +255,8 @@ class _FinishedParts:
 
     def __init__(self, run: Run):
         self._output = run.lease.output
-        self._missing = {temporary(self._output, part.key, RESULT) for part in read_plan(self._output).parts}
+        plan = plan_under_way(run.lease)
+        self._missing = {temporary(self._output, part.key, RESULT) for part in plan.parts} if plan else set()
         self._next = 0.0
 
     def count(self) -> None:

@@ -21,6 +21,7 @@ from pipeline.files import FileInfo
 from pipeline.lease import Lease
 from pipeline.manifest import MANIFEST
 from pipeline.medium import INTENT, Medium, Move, begun_intents, medium_of
+from pipeline.plan import Plan, read_plan
 
 SUCCESS = "_SUCCESS"
 _THREADS = 8
@@ -109,6 +110,22 @@ def published_run(output: str) -> str | None:
     """The run whose output this is, or None where there is none, or not all of it."""
     path = files.join(output, SUCCESS)
     return files.read_bytes(path).decode(errors="replace").strip() if files.exists(path) else None
+
+
+def plan_under_way(lease: Lease) -> Plan | None:
+    """The plan of a run, or None where the run has published its output: the plan goes with `_temporary`.
+
+    Raises LeaseLost if another run has the output by now.
+    """
+    try:
+        if published_run(lease.output) == lease.run_id:
+            return None
+        lease.check()
+        return read_plan(lease.output)
+    except (LeaseLost, FileNotFoundError):
+        if published_run(lease.output) != lease.run_id:
+            raise
+        return None  # another worker has published it since the first look
 
 
 def clean(lease: Lease) -> None:

@@ -120,6 +120,8 @@ def read_result(output: str, part: Part) -> PartResult | None:
     path = temporary(output, part.key, RESULT)
     try:
         result = PartResult.from_json(files.read_bytes(path).decode())
+    except FileNotFoundError:  # no second look: another worker may write it right now
+        return None
     except OSError:
         if files.exists(path):
             raise

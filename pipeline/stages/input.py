@@ -15,12 +15,12 @@ from apache_beam.metrics import Metrics
 from pipeline import files, progress
 from pipeline.ahead import one_ahead
 from pipeline.batch import Regrouper
-from pipeline.commit import published_run
+from pipeline.commit import plan_under_way, published_run
 from pipeline.errors import BrokenShard, CountError
 from pipeline.failure import raise_verdict, verdict
 from pipeline.job import Batch, Input
 from pipeline.lease import Lease
-from pipeline.plan import STARTED, read_plan, temporary
+from pipeline.plan import STARTED, temporary
 from pipeline.read import as_planned, first_rows, joined, read_input
 from pipeline.results import find_result
 from pipeline.rows import Chunk, Columns, Part, PartBatch, Piece, ShardEnd
@@ -96,10 +96,8 @@ class _Always(beam.DoFn):
 
 
 def _parts(lease: Lease) -> Iterable[Part]:
-    if published_run(lease.output) == lease.run_id:  # a retry of this bundle: the plan is gone with `_temporary`
-        return ()
-    lease.check()
-    return read_plan(lease.output).parts
+    plan = plan_under_way(lease)
+    return plan.parts if plan else ()
 
 
 def _is_unfinished(part: Part, lease: Lease) -> bool:
