@@ -68,6 +68,11 @@ def _words(path: Path) -> list[str]:
         return []
 
 
+def cores_of(processes: int) -> int:
+    """The cores that each of so many processes on this machine has. processes: 0 for one a core."""
+    return max(1, cores() // processes) if processes else 1
+
+
 def share_cores(processes: int) -> None:
     """Let this process, one of so many on its machine, run its share of threads; has to come before TensorFlow's first session.
 
@@ -77,7 +82,7 @@ def share_cores(processes: int) -> None:
         return  # the libraries' own choice is the number of cores
     import pyarrow as pa
 
-    share = max(1, cores() // processes) if processes else 1
+    share = cores_of(processes)
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, str(share))
     if "OMP_NUM_THREADS" not in os.environ:  # what pyarrow goes by
