@@ -59,9 +59,11 @@ def row_bytes(rows: pa.RecordBatch) -> np.ndarray:
     A record that is only kept in case its row is rejected does not count: keeping it must not move a boundary.
     """
     names = fields_of_record(rows) or [name for name in rows.schema.names if name == RECORD]
-    total = np.zeros(rows.num_rows, np.int64)
-    for name in names:
-        total += _value_bytes(rows.column(name))
+    columns = [rows.column(name) for name in names]
+    total = np.full(rows.num_rows, sum(_fixed_bytes(column.type) or 0 for column in columns), np.int64)
+    for column in columns:
+        if _fixed_bytes(column.type) is None:
+            total += _value_bytes(column)
     return total
 
 
@@ -76,8 +78,8 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
         return np.zeros(len(array), np.int64)
     if types.is_struct(source):
         return sum((_value_bytes(child) for child in array.flatten()), np.zeros(len(array), np.int64))
-    if types.is_fixed_size_list(source) and _is_fixed_width(source.value_type):
-        return np.full(len(array), source.list_size * _width(source.value_type))
+    if (width := _fixed_bytes(source)) is not None:
+        return np.full(len(array), width)
     if types.is_fixed_size_list(source):
         values = array.values.slice(array.offset * source.list_size, len(array) * source.list_size)
         return _value_bytes(values).reshape(len(array), source.list_size).sum(axis=1)
@@ -86,24 +88,27 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
     if types.is_binary_view(source):
         views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
         return views[array.offset : array.offset + len(array), 0].astype(np.int64)
-    if _is_fixed_width(source):
-        return np.full(len(array), _width(source))
     return pc.fill_null(pc.binary_length(array), 0).to_numpy().astype(np.int64)
 
 
-def _is_fixed_width(source: pa.DataType) -> bool:
-    return pa.types.is_primitive(source) or pa.types.is_decimal(source) or pa.types.is_fixed_size_binary(source)
-
-
-def _width(source: pa.DataType) -> int:
-    return max(source.bit_width // 8, 1)
+def _fixed_bytes(source: pa.DataType) -> int | None:
+    """Bytes of every value of a type, or None where they differ."""
+    types = pa.types
+    if types.is_fixed_size_list(source) and (width := _fixed_bytes(source.value_type)) is not None:
+        return source.list_size * width
+    if types.is_primitive(source) or types.is_decimal(source) or types.is_fixed_size_binary(source):
+        return max(source.bit_width // 8, 1)
+    return None
 
 
 def _list_bytes(array: pa.Array) -> np.ndarray:
     if len(array) == 0:
         return np.zeros(0, np.int64)
     offsets = array.offsets.to_numpy().astype(np.int64)
-    inner = _value_bytes(array.values.slice(offsets[0], offsets[-1] - offsets[0]))
-    ends = np.concatenate([[0], np.cumsum(inner)])
-    sizes = ends[offsets[1:] - offsets[0]] - ends[offsets[:-1] - offsets[0]]
-    return np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
+    if (width := _fixed_bytes(array.values.type)) is not None:
+        sizes = np.diff(offsets) * width
+    else:
+        inner = _value_bytes(array.values.slice(offsets[0], offsets[-1] - offsets[0]))
+        ends = np.concatenate([[0], np.cumsum(inner)])
+        sizes = ends[offsets[1:] - offsets[0]] - ends[offsets[:-1] - offsets[0]]
+    return np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0) if array.null_count else sizes

@@ -61,7 +61,8 @@ def decode_rows(
         for row, reason in decoded.bad.items():
             reasons.setdefault(row, f"feature {name!r}: {reason}")
     for name, feature in columns.features.items():
-        present[name] = int(fields[feature.parts[-1].name if feature.is_composite else name].present.sum())
+        field = fields[feature.parts[-1].name if feature.is_composite else name]
+        present[name] = int(np.count_nonzero(field.present))
         if feature.kind == "sparse":
             for row, reason in _unequal_rows(feature, fields).items():
                 reasons.setdefault(row, f"feature {name!r}: {reason}")
