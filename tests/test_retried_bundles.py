@@ -19,8 +19,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from bad_inputs import Bench, example, make_rows, tfrecord
 from published import SCHEMA, listing, new_plan, publish_plan, table, take, write_part
 
+import pipeline.commit
 import pipeline.run
-from pipeline.commit import abandon, published_run
+from pipeline.commit import abandon, plan_under_way, published_run
 from pipeline.errors import LeaseLost
 from pipeline.lease import Lease
 from pipeline.manifest import read_manifest
@@ -119,6 +120,28 @@ def test_a_part_that_two_workers_finish_at_once(tmp_path: Path) -> None:
         publish(lease, plan, Limits())
         abandon(lease)
         check_published(output, [6, 5])
+
+
+@pytest.mark.fault("bundle-retried")
+def test_a_plan_that_goes_while_a_late_worker_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker publishes after the late one has seen that nobody had, and before it reads the plan."""
+    output, plan = str(tmp_path / "out"), new_plan("r1", 2)
+    lease = take(output, "r1")
+    with pytest.raises(FileNotFoundError):  # nobody has published: a plan that is lost is an error
+        plan_under_way(lease)
+    write_plan(output, plan)
+    assert plan_under_way(lease) == plan
+    write_part(output, plan, 0, scored=6)
+    write_part(output, plan, 1, scored=5)
+    read_plan = pipeline.commit.read_plan
+
+    def published_meanwhile(where: str) -> Plan:
+        _publish(2, lease, Limits())
+        return read_plan(where)
+
+    monkeypatch.setattr(pipeline.commit, "read_plan", published_meanwhile)
+    assert plan_under_way(lease) is None
+    check_published(output, [6, 5])
 
 
 PUBLISH = """

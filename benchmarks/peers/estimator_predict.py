@@ -40,10 +40,17 @@ def input_fn(dataset: Dataset, batch_rows: int, each: bool) -> Any:
     return features.map(transform).prefetch(1)
 
 
-def ids(dataset: Dataset) -> Iterator[Any]:
-    """The id of each row."""
+def ids(dataset: Dataset, each: bool) -> Iterator[Any]:
+    """The id of each row, read as the features are.
+
+    Args:
+      each: parse each record by itself, otherwise whole batches.
+    """
     spec = {"id": tf.io.FixedLenFeature([], str(dataset.module.ID))}
     records = tf.data.TFRecordDataset([str(path) for path in dataset.shards], dataset.compression)
+    if each:
+        yield from records.map(lambda record: tf.io.parse_single_example(record, spec)["id"]).as_numpy_iterator()
+        return
     for batch in records.batch(4_096).map(lambda batch: tf.io.parse_example(batch, spec)["id"]).as_numpy_iterator():
         yield from batch.tolist()
 
@@ -55,7 +62,7 @@ def score(dataset: Dataset, output: Path, batch_rows: int, each: bool) -> None:
       each: as tutorials do, who also let the model give all of its predictions; otherwise only those that are written.
     """
     estimator = dataset.module.build_estimator(str(dataset.model_dir))
-    keys = list(ids(dataset))
+    keys = list(ids(dataset, each))
     names = list(dataset.module.PREDICTIONS)
     predicted = estimator.predict(lambda: input_fn(dataset, batch_rows, each), predict_keys=None if each else names)
     rows = ({"id": key, **{name: row[name] for name in names}} for key, row in zip(keys, predicted, strict=True))
