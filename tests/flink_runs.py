@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from flink_cluster import ROOT, FlinkCluster
 from linear_job import job_settings, write_job, write_shards
+from linear_model import FLOATS, make_columns
 
 SHARDS, ROWS = 12, 5
 
@@ -91,6 +93,17 @@ class Bench:
         """Batches that were scored on the cluster."""
         return len(self.calls.read_text().splitlines())
 
+    def times_scored(self) -> list[int]:
+        """How often the batch of each shard was scored on the cluster."""
+        calls = Counter(self.calls.read_text().splitlines())
+        firsts = [make_columns(ROWS, seed=shard)[FLOATS[0]][0] for shard in range(SHARDS)]
+        return [calls[repr(float(first))] for first in firsts]
+
+    def finished_shards(self) -> list[int]:
+        """Numbers of the shards whose parts have a result by now."""
+        results = [json.loads(path.read_text()) for path in self.output.glob("_temporary/*/result.json")]
+        return [int(result["pieces"][0]["shard"]["path"][-14:-9]) for result in results]
+
     def start(self, *options: str, code: str = "") -> subprocess.Popen[str]:
         self.started.append(score(self.config, {}, *self.cluster.options("--parallelism=2", *options), code=code))
         return self.started[-1]
@@ -110,14 +123,20 @@ class Bench:
         jobs = [job for job in self.cluster.get("jobs/overview")["jobs"] if job["name"].startswith("slow-")]
         return max(jobs, key=lambda job: job["start-time"])
 
-    def assert_published(self) -> None:
-        """All is there, and no part was scored twice but for what was under way when something was killed."""
+    def assert_published(self, finished: Sequence[int]) -> None:
+        """All is there; what was finished when something was killed was not scored again, and the rest once at most.
+
+        finished: shards that were, right before.
+        """
         parts, manifest = published(self.output)
         assert manifest["rows"] == {"read": SHARDS * ROWS, "scored": SHARDS * ROWS, "rejected": 0}
         assert [part["_shard"].to_pylist() for part in parts] == [
             [str(self.folder / f"rows-{shard:05d}.tfrecord")] * ROWS for shard in range(SHARDS)
         ]
-        assert self.scored <= SHARDS + 2
+        times = self.times_scored()
+        assert sum(times) == self.scored
+        assert set(times) <= {1, 2}
+        assert [times[shard] for shard in finished] == [1] * len(finished)
 
 
 def workers(cluster: FlinkCluster) -> list[int]:

@@ -161,10 +161,11 @@ def bench(tmp_path: Path, cluster: FlinkCluster, linear_model_dir: str) -> Itera
 def test_a_worker_is_killed(bench: Bench, more: Sequence[str]) -> None:
     process = bench.start(*more)
     bench.wait_for(lambda: bench.finished_parts() >= 3)
+    finished = bench.finished_shards()
     for pid in workers(bench.cluster):
         os.kill(pid, signal.SIGKILL)
     assert "the cluster runs again what failed" in end(process)
-    bench.assert_published()
+    bench.assert_published(finished)
 
 
 def test_ctrl_c_cancels_the_job(bench: Bench) -> None:
@@ -239,10 +240,11 @@ def test_a_busy_task_manager_is_killed(bench: Bench) -> None:
     bench.wait_for(lambda: bench.finished_parts() >= 3)
     task_managers = bench.cluster.get("taskmanagers")["taskmanagers"]
     busy = min(task_managers, key=lambda task_manager: task_manager["freeSlots"])["id"]
+    finished = bench.finished_shards()
     bench.cluster.kill(busy)
     said = end(process)
     assert "the cluster runs again what failed" in said
     assert re.search(rf"^[1-9]\d* of {SHARDS} parts, \d+ rows, \d+ rows/s, \d+ s left$", said, re.M)
-    bench.assert_published()
+    bench.assert_published(finished)
     bench.cluster.start_task_manager(int(busy[-1]))
     bench.cluster.wait()
