@@ -3,9 +3,9 @@
     python -m benchmarks.score --quick
     python -m benchmarks.score --write benchmarks/results/score.md
 
-Makes what it scores below WORK. Ours and a peer run in turns, each in a process of its own, each with few rows and with
-many: the slope between the two is the steady state, what is left the start-up. In the first pair the peer's scores are
-held against ours, and the benchmark ends where they differ.
+Makes what it scores below WORK. Ours and all its peers run in turns, round by round, each in a process of its own, each
+with few rows and with many: the slope between the two is the steady state, what is left the start-up. In the first round
+the scores of a peer are held against ours, and the benchmark ends where they differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,16 +24,12 @@ from benchmarks.steady import Pace, Spread, ratios, spread
 from benchmarks.ways import WAYS, Way, ours
 
 PACKAGES = ("tensorflow", "tensorflow-estimator", "apache-beam", "pyarrow", "numpy")
-ROWS = {
-    "images": {"fast": (200_000, 1_000_000), "middle": (16_000, 200_000), "slow": (4_000, 16_000)},
-    "tabular": {"fast": (1_000_000, 4_000_000), "middle": (16_000, 200_000), "slow": (4_000, 16_000)},
-    "text": {"fast": (500_000, 2_000_000), "middle": (16_000, 200_000), "slow": (4_000, 16_000)},
-}
-QUICK_ROWS = {
-    "images": {"fast": (20_000, 200_000), "middle": (4_000, 64_000), "slow": (1_000, 4_000)},
-    "tabular": {"fast": (100_000, 1_000_000), "middle": (4_000, 64_000), "slow": (1_000, 4_000)},
-    "text": {"fast": (50_000, 500_000), "middle": (4_000, 64_000), "slow": (1_000, 4_000)},
-}
+ROWS = {"images": 1_000_000, "tabular": 4_000_000, "text": 2_000_000}
+"""Of the larger run of ours and of the loop."""
+QUICK_ROWS = {"images": 200_000, "tabular": 1_000_000, "text": 500_000}
+FEW_ROWS = 16_000
+PEER_ROWS = {"middle": (4_000, 64_000), "slow": (1_000, 4_000)}
+"""Few and many rows of peers that are many times slower."""
 QUICK_PEERS, QUICK_FORMATS = ("loop", "run_inference_4096"), ("tfrecord", "parquet")
 HEADER = (
     *("", "pairs", "rows", "rows/s", "CPU s per million rows", "peak memory", "start-up", "start-up, CPU"),
@@ -45,7 +41,7 @@ NOT_TOLD = "not told"
 
 @dataclass(frozen=True)
 class Measured:
-    """A peer, and ours in turns with it: a pace of each for a pair."""
+    """A peer, and ours in turns with it: a pace of each for a round."""
 
     way: Way
     ours: list[Pace]
@@ -63,23 +59,29 @@ class Bench:
         self._output = dataset.home / "peer"
         self._known: set[int] = set()
 
-    def measure(self, way: Way, pairs: int) -> Measured:
-        """Run ours and a peer in turns; who is first changes.
+    def rounds(self, ways: Sequence[Way], pairs: int) -> Iterator[list[Measured]]:
+        """Run ours and each peer so many times, in turns; who is first changes. Gives what was found, after each round.
 
         Raises:
-          RuntimeError: a run failed, or the peer's scores are not ours.
+          RuntimeError: a run failed, or the scores of a peer are not ours.
         """
-        self._make(way)
-        found = Measured(way, [], [])
-        for pair in range(pairs):
-            for whose in ("ours", "theirs") if pair % 2 == 0 else ("theirs", "ours"):
-                if whose == "ours":
-                    found.ours.append(self._ours())
-                else:
-                    found.theirs.append(self._theirs(way, check=pair == 0))
-            _say(f"{self._dataset.workload} {self._dataset.format}, {way.title}, pair {pair + 1} of {pairs}")
-            _say(f"    CPU s per million rows: ours {found.ours[-1].cpu:.2f}, theirs {found.theirs[-1].cpu:.2f}")
-        return found
+        for way in ways:
+            self._make(way)
+        found = [Measured(way, [], []) for way in ways]
+        for number in range(pairs):
+            is_ours_first = number % 2 == 0
+            if is_ours_first:
+                own = self._ours()
+            for each in found if is_ours_first else reversed(found):
+                each.theirs.append(self._theirs(each.way, check=number == 0))
+            if not is_ours_first:
+                own = self._ours()
+            for each in found:
+                each.ours.append(own)
+            _say(f"{self._dataset.workload} {self._dataset.format}, round {number + 1} of {pairs}")
+            paces = ", ".join(f"{each.way.title} {each.theirs[-1].cpu:.2f}" for each in found)
+            _say(f"    CPU s per million rows: ours {own.cpu:.2f}, {paces}")
+            yield found
 
     def _make(self, way: Way) -> None:
         dataset = self._dataset
@@ -120,7 +122,7 @@ class Bench:
 
 
 def table(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
-    """Header, ours, and a line a peer; ours are the paces beside the first peer."""
+    """Header, ours, and a line a peer; ours are the paces of the rounds of the first peer."""
     loop = next((spread([pace.cpu for pace in each.theirs]) for each in measured if each.way is WAYS["loop"]), None)
     lines = [HEADER, _line("ours", measured[0].ours, ("1", "1"), loop)]
     for each in measured:
@@ -172,13 +174,11 @@ def page(command: str, measured: dict[tuple[str, str], list[Measured]]) -> str:
 
 
 def chosen(peers: Sequence[str] | None, quick: bool, workload: str, file_format: str) -> list[Way]:
-    """The ways to run for a workload and format, the loop first.
-
-    Without a choice all of them; gzip with the loop alone, because it is but a share of what others take for a row.
-    """
-    usual = QUICK_PEERS if quick else tuple(WAYS) if file_format != "gzip" else ("loop",)
-    ways = [way for name, way in WAYS.items() if name in (peers or usual)]
-    return [way for way in ways if workload in way.workloads and file_format in way.formats]
+    """The ways to run for a workload and format, the loop first; without a choice all of them."""
+    names = peers or (QUICK_PEERS if quick else WAYS)
+    return [
+        way for name, way in WAYS.items() if name in names and workload in way.workloads and file_format in way.formats
+    ]
 
 
 def arguments() -> argparse.Namespace:
@@ -187,8 +187,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=WORKLOADS)
     parser.add_argument("--format", nargs="+", choices=FORMATS)
     parser.add_argument("--peer", nargs="+", choices=WAYS, help="whom to run beside ours; all when left out")
-    parser.add_argument("--pairs", type=int, metavar="N", help="runs in turns with the loop (9; quick: 1)")
-    parser.add_argument("--peer_pairs", type=int, default=3, metavar="N", help="runs in turns with any other (3)")
+    parser.add_argument("--pairs", type=int, metavar="N", help="how many times each is run (9; quick: once)")
     parser.add_argument("--rows", type=int, nargs=2, metavar="N", help="few and many rows, for ours and the loop")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of what is made")
     parser.add_argument("--write", type=Path, metavar="FILE", help="where to write the page; it is printed too")
@@ -198,17 +197,17 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     known = arguments()
     known.work.mkdir(parents=True, exist_ok=True)
-    sizes = QUICK_ROWS if known.quick else ROWS
     pairs = known.pairs or (1 if known.quick else 9)
     command = f"python -m benchmarks.score {' '.join(sys.argv[1:])}".rstrip()
     measured: dict[tuple[str, str], list[Measured]] = {}
     for workload in known.workload:
-        own_sizes = sizes[workload] | ({"fast": tuple(known.rows)} if known.rows else {})
+        many = (QUICK_ROWS if known.quick else ROWS)[workload]
+        sizes = PEER_ROWS | {"fast": tuple(known.rows or (FEW_ROWS, many))}
         for file_format in known.format or (QUICK_FORMATS if known.quick else FORMATS):
-            bench = Bench(Dataset(workload, file_format, 0, known.work), own_sizes)
-            for way in chosen(known.peer, known.quick, workload, file_format):
-                count = pairs if way.speed == "fast" else min(pairs, known.peer_pairs)
-                measured.setdefault((workload, file_format), []).append(bench.measure(way, count))
+            bench = Bench(Dataset(workload, file_format, 0, known.work), sizes)
+            ways = chosen(known.peer, known.quick, workload, file_format)
+            for found in bench.rounds(ways, pairs) if ways else ():
+                measured[workload, file_format] = found
                 if known.write:  # after each, so that a run that is stopped leaves what it found
                     known.write.write_text(page(command, measured))
     sys.stdout.write(page(command, measured))

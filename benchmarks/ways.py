@@ -8,8 +8,6 @@ from pathlib import Path
 
 from benchmarks.dataset import FORMATS, WORKLOADS, Dataset
 
-EXAMPLES = ("tfrecord", "gzip")
-
 
 @dataclass(frozen=True)
 class Way:
@@ -26,7 +24,7 @@ class Way:
     arguments: Sequence[str] = ()
     speed: str = "middle"
     workloads: Sequence[str] = WORKLOADS
-    formats: Sequence[str] = EXAMPLES
+    formats: Sequence[str] = ("tfrecord",)
     environment: bool = False
 
     def command(self, dataset: Dataset, output: Path) -> list[str]:
@@ -37,6 +35,7 @@ class Way:
 
 
 _PREDICT, _RUN_INFERENCE = "benchmarks.peers.estimator_predict", "benchmarks.peers.run_inference"
+_EITHER = ("tfrecord", "parquet")
 _ONE_SHAPE = ("images", "tabular")
 """A ragged feature that is parsed alone cannot be batched."""
 WAYS = {
@@ -45,8 +44,8 @@ WAYS = {
     "predict_256": Way("`Estimator.predict`, batch 256", _PREDICT, ("--batch", "256", "--each"), workloads=_ONE_SHAPE),
     "predict_256_parsed": Way("`Estimator.predict`, batch 256, parsed in batches", _PREDICT, ("--batch", "256")),
     "predict_in_dofn": Way("Beam, predict per batch of 256", "benchmarks.peers.predict_in_dofn", speed="slow"),
-    "run_inference": Way("RunInference, defaults", _RUN_INFERENCE, formats=tuple(FORMATS)),
-    "run_inference_4096": Way("RunInference, batch 4096", _RUN_INFERENCE, ("--batch", "4096"), formats=tuple(FORMATS)),
+    "run_inference": Way("RunInference, defaults", _RUN_INFERENCE, formats=_EITHER),
+    "run_inference_4096": Way("RunInference, batch 4096", _RUN_INFERENCE, ("--batch", "4096"), formats=_EITHER),
     "run_inference_serialized": Way(
         "RunInference, batch 4096, parsed in the SavedModel", _RUN_INFERENCE, ("--batch", "4096", "--serialized")
     ),

@@ -102,8 +102,10 @@ def test_every_peer_gives_our_scores(name, workload, work):
     if workload not in ways.WAYS[name].workloads:
         pytest.skip("not for this workload")
     bench = score.Bench(Dataset(workload, "tfrecord", 0, work), dict.fromkeys(("fast", "middle", "slow"), (256, 512)))
-    found = bench.measure(ways.WAYS[name], pairs=1)
-    assert len(found.ours) == len(found.theirs) == 1
+    rounds = [
+        [(len(each.ours), len(each.theirs)) for each in found] for found in bench.rounds([ways.WAYS[name]], pairs=2)
+    ]
+    assert rounds == [[(1, 1)], [(2, 2)]]
 
 
 def _parts(dataset: Dataset) -> list[Path]:
