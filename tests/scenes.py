@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -204,7 +205,9 @@ def read_once(output: str) -> tuple[str, Tables]:
             if files.base_name(info.path).startswith("part-")
         }
         after = files.read_bytes(files.join(output, "_SUCCESS"))
-    except FileNotFoundError as error:
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) and error.errno != errno.ESTALE:  # replaced while it was read
+            raise
         raise NotThere from error
     if before != after:
         raise NotThere

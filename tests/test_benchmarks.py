@@ -208,7 +208,7 @@ def test_a_line_for_ours_and_each_peer():
         (None, False, "images", "gzip", ["loop"]),
         (None, False, "images", "parquet", ["loop", "run_inference", "run_inference_4096"]),
         (None, True, "images", "tfrecord", ["loop", "run_inference_4096"]),
-        (["tfx_bsl"], True, "images", "gzip", ["tfx_bsl"]),
+        (["tfx_bsl"], True, "images", "tfrecord", ["tfx_bsl"]),
     ],
     ids=["all", "no-strings", "gzip", "parquet", "quick", "named"],
 )
