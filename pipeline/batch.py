@@ -60,9 +60,9 @@ def row_bytes(rows: pa.RecordBatch) -> np.ndarray:
     """
     names = fields_of_record(rows) or [name for name in rows.schema.names if name == RECORD]
     columns = [rows.column(name) for name in names]
-    total = np.full(rows.num_rows, sum(_fixed_bytes(column.type) or 0 for column in columns), np.int64)
+    total = np.full(rows.num_rows, sum(fixed_bytes(column.type) or 0 for column in columns), np.int64)
     for column in columns:
-        if _fixed_bytes(column.type) is None:
+        if fixed_bytes(column.type) is None:
             total += _value_bytes(column)
     return total
 
@@ -78,7 +78,7 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
         return np.zeros(len(array), np.int64)
     if types.is_struct(source):
         return sum((_value_bytes(child) for child in array.flatten()), np.zeros(len(array), np.int64))
-    if (width := _fixed_bytes(source)) is not None:
+    if (width := fixed_bytes(source)) is not None:
         return np.full(len(array), width)
     if types.is_fixed_size_list(source):
         values = array.values.slice(array.offset * source.list_size, len(array) * source.list_size)
@@ -91,10 +91,10 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
     return pc.fill_null(pc.binary_length(array), 0).to_numpy().astype(np.int64)
 
 
-def _fixed_bytes(source: pa.DataType) -> int | None:
+def fixed_bytes(source: pa.DataType) -> int | None:
     """Bytes of every value of a type, or None where they differ."""
     types = pa.types
-    if types.is_fixed_size_list(source) and (width := _fixed_bytes(source.value_type)) is not None:
+    if types.is_fixed_size_list(source) and (width := fixed_bytes(source.value_type)) is not None:
         return source.list_size * width
     if types.is_primitive(source) or types.is_decimal(source) or types.is_fixed_size_binary(source):
         return max(source.bit_width // 8, 1)
@@ -105,7 +105,7 @@ def _list_bytes(array: pa.Array) -> np.ndarray:
     if len(array) == 0:
         return np.zeros(0, np.int64)
     offsets = array.offsets.to_numpy().astype(np.int64)
-    if (width := _fixed_bytes(array.values.type)) is not None:
+    if (width := fixed_bytes(array.values.type)) is not None:
         sizes = np.diff(offsets) * width
     else:
         inner = _value_bytes(array.values.slice(offsets[0], offsets[-1] - offsets[0]))

@@ -100,6 +100,20 @@ def test_parquet_batches_do_not_grow_with_the_row_group():
     assert max(chunk.read for chunk in chunks) <= 100
 
 
+@pytest.mark.parametrize(
+    "type", [pa.list_(pa.float32()), pa.list_(pa.float32(), 20)], ids=["lists", "fixed-size lists"]
+)
+def test_parquet_batches_of_a_file_that_is_far_smaller_than_its_rows(type):
+    """As a dictionary makes it."""
+    equal = pa.table({"x": pa.array([[1.5] * 20] * 5000, type)})
+    data = parquet(equal)
+    assert 20 * len(data) < equal.nbytes
+    columns = Columns({"x": Feature("x", "float32", "fixed", (20,))})
+    chunks = list(read_shard(lambda: io.BytesIO(data), "parquet", columns, max_bytes=80_000))
+    assert sum(chunk.read for chunk in chunks) == 5000
+    assert 900 < max(chunk.read for chunk in chunks) <= 1000
+
+
 def test_parquet_reads_the_needed_columns_alone():
     read_bytes = 0
 

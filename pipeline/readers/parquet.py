@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.batch import fixed_bytes
 from pipeline.decode_rows import decode_rows
 from pipeline.errors import BrokenShard
 from pipeline.readers.compression import read_head
@@ -93,9 +94,10 @@ class ParquetShard:
         where that is damaged, `RowGroupMetaData.column` ends the process.
         """
         stored = sum(group.bytes for group in self.row_groups) // max(1, self._parquet.metadata.num_rows)
-        lists = [name for name in names if pa.types.is_nested(self.schema.field(name).type)]
-        decoded = 8 * (len(names) - len(lists))
-        if lists:
+        types = {name: self.schema.field(name).type for name in names}
+        lists = [name for name, each in types.items() if pa.types.is_nested(each) and fixed_bytes(each) is None]
+        decoded = sum(fixed_bytes(types[name]) or 8 for name in names if name not in lists)
+        if lists:  # whose lengths the first rows tell
             for batch in self._parquet.iter_batches(_FIRST_ROWS, self._only, columns=lists, use_threads=False):
                 decoded += batch.nbytes // max(1, batch.num_rows)
                 break
