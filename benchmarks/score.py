@@ -189,6 +189,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer", nargs="+", choices=WAYS, help="whom to run beside ours; all when left out")
     parser.add_argument("--pairs", type=int, metavar="N", help="how many times each is run (9; quick: once)")
     parser.add_argument("--rows", type=int, nargs=2, metavar="N", help="few and many rows, for ours and the loop")
+    parser.add_argument("--peer_rows", type=int, nargs=2, metavar="N", help="few and many rows, for other peers")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of what is made")
     parser.add_argument("--write", type=Path, metavar="FILE", help="where to write the page; it is printed too")
     return parser.parse_args()
@@ -202,7 +203,8 @@ def main() -> None:
     measured: dict[tuple[str, str], list[Measured]] = {}
     for workload in known.workload:
         many = (QUICK_ROWS if known.quick else ROWS)[workload]
-        sizes = PEER_ROWS | {"fast": tuple(known.rows or (FEW_ROWS, many))}
+        slower = dict.fromkeys(PEER_ROWS, tuple(known.peer_rows)) if known.peer_rows else PEER_ROWS
+        sizes = slower | {"fast": tuple(known.rows or (FEW_ROWS, many))}
         for file_format in known.format or (QUICK_FORMATS if known.quick else FORMATS):
             bench = Bench(Dataset(workload, file_format, 0, known.work), sizes)
             ways = chosen(known.peer, known.quick, workload, file_format)
