@@ -65,8 +65,7 @@ class Bench:
         Raises:
           RuntimeError: a run failed, or the scores of a peer are not ours.
         """
-        for way in ways:
-            self._make(way)
+        self._make(ways)
         found = [Measured(way, [], []) for way in ways]
         for number in range(pairs):
             is_ours_first = number % 2 == 0
@@ -83,15 +82,15 @@ class Bench:
             _say(f"    CPU s per million rows: ours {own.cpu:.2f}, {paces}")
             yield found
 
-    def _make(self, way: Way) -> None:
+    def _make(self, ways: Sequence[Way]) -> None:
         dataset = self._dataset
-        rows = sorted({*self._sizes["fast"], *self._sizes[way.speed]})
+        rows = sorted({count for speed in ("fast", *(way.speed for way in ways)) for count in self._sizes[speed]})
         where = ["--workload", dataset.workload, "--work", str(dataset.work)]
         data = ["-m", "benchmarks.prepare", *where, "--format", dataset.format, "--rows", *map(str, rows)]
         run_measured(data, dataset.work)
-        if way.module.startswith("benchmarks.peers."):
+        if any(way.module.startswith("benchmarks.peers.") for way in ways):
             run_measured(["-m", "benchmarks.export", *where], dataset.work)
-        if way.environment:
+        if any(way.environment for way in ways):
             run_measured(["-m", "benchmarks.peers.tfx_bsl_environment", "--work", str(dataset.work)], dataset.work)
 
     def _ours(self) -> Pace:
@@ -189,7 +188,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer", nargs="+", choices=WAYS, help="whom to run beside ours; all when left out")
     parser.add_argument("--pairs", type=int, metavar="N", help="how many times each is run (9; quick: once)")
     parser.add_argument("--rows", type=int, nargs=2, metavar="N", help="few and many rows, for ours and the loop")
-    parser.add_argument("--peer_rows", type=int, nargs=2, metavar="N", help="few and many rows, for other peers")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of what is made")
     parser.add_argument("--write", type=Path, metavar="FILE", help="where to write the page; it is printed too")
     return parser.parse_args()
@@ -203,8 +201,7 @@ def main() -> None:
     measured: dict[tuple[str, str], list[Measured]] = {}
     for workload in known.workload:
         many = (QUICK_ROWS if known.quick else ROWS)[workload]
-        slower = dict.fromkeys(PEER_ROWS, tuple(known.peer_rows)) if known.peer_rows else PEER_ROWS
-        sizes = slower | {"fast": tuple(known.rows or (FEW_ROWS, many))}
+        sizes = PEER_ROWS | {"fast": tuple(known.rows or (FEW_ROWS, many))}
         for file_format in known.format or (QUICK_FORMATS if known.quick else FORMATS):
             bench = Bench(Dataset(workload, file_format, 0, known.work), sizes)
             ways = chosen(known.peer, known.quick, workload, file_format)

@@ -1,6 +1,7 @@
 """The model of `linear_model.py`, which takes its time in the workers of a cluster, and writes down each batch that it scores there.
 
-params: `calls`, a file that gets a line a batch, the first number of its first row; `seconds` that each takes; `fails`: the graph cannot be built there.
+params: `calls`, a file that gets a line a batch, the first number of its first row; `seconds` that each takes; `fails`: the
+graph cannot be built there.
 """
 
 from __future__ import annotations
