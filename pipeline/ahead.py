@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
 def one_ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:
-    """The items; the next one is made by `pool` meanwhile, but for the first. What `items` raises, is raised in its place.
+    """The items; the first one is made by `pool` at once, and each other one while the caller has the one before it.
 
-    It pays where both sides let go of the interpreter's lock for most of their time, as TensorFlow, Arrow and reads do.
+    What `items` raises, is raised in its place. It pays where both sides let go of the interpreter's lock for most of their
+    time, as TensorFlow, Arrow and reads do.
     """
     end = object()
-    item: object = next(items, end)
-    while item is not end:
+    return _given(items, end, pool, pool.submit(next, items, end))
+
+
+def _given(items: Iterator[Item], end: object, pool: ThreadPoolExecutor, upcoming: Future[object]) -> Iterator[Item]:
+    while (item := upcoming.result()) is not end:
         upcoming = pool.submit(next, items, end)
         try:
             yield item  # type: ignore[misc]
         finally:
             wait([upcoming])  # `items` may be closed then
-        item = upcoming.result()

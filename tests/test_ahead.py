@@ -37,6 +37,18 @@ def test_the_next_item_is_made_while_the_caller_is_busy(pool):
     assert list(ahead) == [1, 2]
 
 
+def test_the_first_item_is_made_at_once(pool):
+    made = threading.Event()
+
+    def items() -> Iterator[int]:
+        made.set()
+        yield 0
+
+    ahead = one_ahead(items(), pool)
+    assert made.wait(10)
+    assert list(ahead) == [0]
+
+
 def test_an_error_comes_in_the_place_of_its_item(pool):
     def items() -> Iterator[int]:
         yield 0

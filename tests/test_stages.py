@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import pyarrow as pa
@@ -25,6 +26,7 @@ from pipeline.plan import Plan, write_plan
 from pipeline.publish import Limits
 from pipeline.results import find_result
 from pipeline.rows import RECORD, ROW, Columns, Part, PartBatch, Rejected, Shard, ShardEnd
+from pipeline.stages.input import _ReadShard
 from pipeline.stages.output import _publish
 from pipeline.write import PartWriter
 
@@ -161,6 +163,48 @@ def test_read_shards_of_a_broken_shard(content: str | None, rows: int, state: st
     result = p.run()
     assert counters(result)["shards-broken"] == 1
     assert counters(result).get("rows-read", 0) == rows
+
+
+def test_the_next_part_is_read_while_a_part_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{index}.csv" for index in range(3)]
+    for path in paths:
+        path.write_text("x\n0.5\n1.5\n")
+    parts = [a_part(index, str(path)) for index, path in enumerate(paths)]
+    opened: dict[str, threading.Event] = {part.name: threading.Event() for part in parts}
+    open_read = files.open_read
+
+    def noted(path: str) -> BinaryIO:
+        opened[path].set()
+        return open_read(path)
+
+    monkeypatch.setattr("pipeline.files.open_read", noted)
+    reading = _ReadShard(ReadShards(CSV, COLUMNS, Batch(rows=2)))
+    reading.setup()
+    reading.start_bundle()
+    assert list(reading.process(parts[0])) == []
+    given = reading.process(parts[1])
+    assert next(given).part == parts[0]
+    assert opened[parts[1].name].wait(10)
+    assert not opened[parts[2].name].is_set()
+    assert [(batch.part, len(batch.last)) for batch in given] == [(parts[0], 1)]
+    assert {batch.part for batch in reading.process(parts[2])} == {parts[1]}
+    last = [windowed.value for windowed in reading.finish_bundle()]
+    assert [(batch.part, batch.rows.num_rows, len(batch.last)) for batch in last] == [
+        (parts[2], 2, 0),
+        (parts[2], 0, 1),
+    ]
+    reading.teardown()
+
+
+def test_what_was_read_ahead_for_a_bundle_that_failed_is_forgotten(tmp_path: Path) -> None:
+    parts = [a_part(index, str(tmp_path / f"{index}.csv")) for index in range(2)]
+    reading = _ReadShard(ReadShards(CSV, COLUMNS, Batch(rows=2)))
+    reading.setup()
+    for part in parts:
+        reading.start_bundle()
+        assert list(reading.process(part)) == []
+    assert {windowed.value.part for windowed in reading.finish_bundle()} == {parts[1]}
+    reading.teardown()
 
 
 # Batches

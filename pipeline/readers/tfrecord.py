@@ -21,8 +21,8 @@ from pipeline.rows import DAMAGED, RECORD, ROW, Chunk, Rejected
 _HEADER_BYTES = 12
 """Length (8 bytes) and its checksum (4); the payload and its checksum follow."""
 _CHECKSUM_BYTES = 4
-_MASK = 0xA282EAD8
-"""Added to a rotated CRC32C: TFRecord stores masked checksums, so that a checksum of checksums stays a good one."""
+_UNPACK_LENGTH = struct.Struct("<Q").unpack_from
+_MASK = np.uint32(0xA282EAD8)
 _MAX_RECORD_BYTES = 2**31 - 1
 """Neither an Arrow binary value nor a protocol buffer holds more; nor does a view begin behind it."""
 _INLINE_BYTES = 12
@@ -110,9 +110,9 @@ def _views(frames: _Frames, buffer_index: int) -> np.ndarray:
     return views
 
 
-def _numbers(buffer: bytes, starts: np.ndarray) -> np.ndarray:
-    """Four bytes from each start on, uint32 (starts,); a checksum stands behind the shortest payload, so they are there."""
-    return np.ndarray(len(buffer) - 3, "<u4", buffer, strides=(1,))[starts]
+def _numbers(buffer: bytes, starts: np.ndarray, dtype: str = "<u4") -> np.ndarray:
+    """The number of some dtype at each start, whose bytes are all there: (starts,)."""
+    return np.ndarray(len(buffer) - np.dtype(dtype).itemsize + 1, dtype, buffer, strides=(1,))[starts]
 
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -122,7 +122,7 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
     """
     head = read_head(file, _HEADER_BYTES)
     blocks = plain_blocks(file, size, head)
-    if len(head) == _HEADER_BYTES and _length(head) is not None:
+    if len(head) == _HEADER_BYTES and _are_lengths(head, np.zeros(1, np.int64)).all():
         return blocks
     if head[:2] == GZIP_MAGIC:
         return inflate(blocks, size, "gzip")
@@ -133,50 +133,80 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 def _frames(blocks: Iterator[bytes]) -> Iterator[_Frames]:
     """All records, buffer by buffer."""
-    crc32c = google_crc32c.value
-    buffer, start, number, wanted = b"", 0, 0, _HEADER_BYTES
-    while True:
-        buffer, start = _fill(buffer[start:], blocks, wanted), 0
+    buffer, number, wanted = b"", 0, _HEADER_BYTES
+    while buffer := _fill(buffer, blocks, wanted):
         size = len(buffer)
-        if size == 0:
-            return
         if size < wanted:
             inside = "its length" if size < _HEADER_BYTES else "it"
             raise BrokenShard(f"record {number}: the file ends inside {inside}")
-        starts: list[int] = []
-        checksums: list[int] = []
-        broken, wanted = None, _HEADER_BYTES
-        while (payload := start + _HEADER_BYTES) <= size and start < _MAX_RECORD_BYTES:
-            length = _length(buffer[start:payload])
-            if length is None or length > _MAX_RECORD_BYTES:
-                broken = _broken_length(number + len(starts), length)
-                break
-            end = payload + length
-            if end + _CHECKSUM_BYTES > size:
-                wanted = _HEADER_BYTES + length + _CHECKSUM_BYTES
-                break
-            checksums.append(crc32c(buffer[payload:end]))  # a copy of one record, which stays in the processor's cache
-            starts.append(payload)
-            start = end + _CHECKSUM_BYTES
-        if starts:
-            yield _checked(buffer, np.array([*starts, start + _HEADER_BYTES]), np.array(checksums, np.uint32))
+        starts = _chain(buffer)
+        count, broken = _until_broken(buffer, starts, number)
+        starts = starts[:count]
+        lengths = _numbers(buffer, starts, "<u8").astype(np.int64)
+        ends = starts + _HEADER_BYTES + lengths + _CHECKSUM_BYTES
+        whole = int(np.searchsorted(ends, size, "right"))  # all, or all but the last
+        if whole:
+            yield _checked(buffer, starts[:whole] + _HEADER_BYTES, lengths[:whole])
         if broken:
             raise broken
-        number += len(starts)
+        number += whole
+        wanted = _HEADER_BYTES if whole == len(ends) else int(ends[whole] - starts[whole])
+        buffer = buffer[ends[whole - 1] if whole else 0 :]
 
 
-def _checked(buffer: bytes, starts: np.ndarray, checksums: np.ndarray) -> _Frames:
-    """starts: of the payloads, and where that of the next record would be."""
-    ends = starts[1:] - _HEADER_BYTES - _CHECKSUM_BYTES
-    stored = _numbers(buffer, ends)
-    masked = (checksums >> 15 | checksums << 17) + np.uint32(_MASK)
-    return _Frames(buffer, starts[:-1], ends - starts[:-1], masked == stored)
+def _chain(buffer: bytes) -> np.ndarray:
+    """Where records start whose header is there, int64, as the lengths say: nothing has checked them yet.
+
+    This is done for every record, and so does nothing that can be done for many at once.
+    """
+    starts: list[int] = []
+    start, last = 0, min(len(buffer) - _HEADER_BYTES, _MAX_RECORD_BYTES)
+    while start <= last:
+        starts.append(start)
+        (length,) = _UNPACK_LENGTH(buffer, start)
+        start += length + _HEADER_BYTES + _CHECKSUM_BYTES
+    return np.array(starts)
 
 
-def _broken_length(number: int, length: int | None) -> BrokenShard:
-    if length is None:
-        return BrokenShard(f"record {number}: length checksum does not match")
-    return BrokenShard(f"record {number}: its length is {length:,} bytes, more than 2 GiB")
+def _until_broken(buffer: bytes, starts: np.ndarray, number: int) -> tuple[int, BrokenShard | None]:
+    """How many lengths are good, and what is wrong with the next, if there is one. number: of the first record."""
+    lengths, are_lengths = _numbers(buffer, starts, "<u8"), _are_lengths(buffer, starts)
+    good = are_lengths & (lengths <= _MAX_RECORD_BYTES)
+    if good.all():
+        return len(starts), None
+    first = int(np.argmin(good))
+    if are_lengths[first]:
+        reason = f"its length is {lengths[first]:,} bytes, more than 2 GiB"
+    else:
+        reason = "length checksum does not match"
+    return first, BrokenShard(f"record {number + first}: {reason}")
+
+
+def _are_lengths(buffer: bytes, starts: np.ndarray) -> np.ndarray:
+    """Whether the length at each start matches its checksum, bool (starts,)."""
+    different, places = np.unique(_numbers(buffer, starts, "<u8"), return_inverse=True)
+    checksums = np.array([_checksum_of_length(length) for length in different.tolist()], np.uint32)
+    return _masked(checksums)[places] == _numbers(buffer, starts + 8)
+
+
+@lru_cache(maxsize=1024)  # records of one shard have few lengths
+def _checksum_of_length(length: int) -> int:
+    return google_crc32c.value(length.to_bytes(8, "little"))
+
+
+def _checked(buffer: bytes, starts: np.ndarray, lengths: np.ndarray) -> _Frames:
+    """starts, lengths: of payloads that are all there."""
+    ends = starts + lengths
+    crc32c = google_crc32c.value
+    # A slice is a copy of one record, which stays in the processor's cache.
+    checksums = [crc32c(buffer[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    intact = _masked(np.array(checksums, np.uint32)) == _numbers(buffer, ends)
+    return _Frames(buffer, starts, lengths, intact)
+
+
+def _masked(checksums: np.ndarray) -> np.ndarray:
+    """CRC32C as TFRecord stores it: rotated, with a constant added, so that a checksum of checksums stays a good one."""
+    return (checksums >> 15 | checksums << 17) + _MASK
 
 
 def _fill(rest: bytes, blocks: Iterator[bytes], wanted: int) -> bytes:
@@ -186,11 +216,3 @@ def _fill(rest: bytes, blocks: Iterator[bytes], wanted: int) -> bytes:
         pieces.append(block)
         size += len(block)
     return b"".join(pieces)
-
-
-@lru_cache(maxsize=1024)  # records of one shard have few lengths, and this is done for each
-def _length(header: bytes) -> int | None:
-    """Length of the payload behind a header; None where the header's checksum does not match."""
-    length, checksum = struct.unpack("<QI", header)
-    crc = google_crc32c.value(header[:8])
-    return length if ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF == checksum else None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline import files, progress
 from pipeline.ahead import one_ahead
@@ -130,50 +132,76 @@ class ReadShards(beam.PTransform):
 
 
 class _ReadShard(beam.DoFn):
+    """Reads ahead: the next rows of a part, and the first ones of the next part, while those before them are scored.
+
+    So a part is given when the next one comes, and the last one where the bundle ends.
+    """
+
     def __init__(self, stage: ReadShards):
         self._stage = stage
+        self._ahead: tuple[Part, Iterator[PartBatch]] | None = None
         self._rows_read = Metrics.counter(NAMESPACE, "rows-read")
         self._shards_broken = Metrics.counter(NAMESPACE, "shards-broken")
 
     def setup(self) -> None:
-        self._reader = ThreadPoolExecutor(1)
+        self._readers = ThreadPoolExecutor(2)  # of a part, and of the next one
 
     def teardown(self) -> None:
-        self._reader.shutdown()
+        self._readers.shutdown()
+
+    def start_bundle(self) -> None:
+        self._ahead = None
 
     def process(self, part: Part) -> Iterator[PartBatch]:
-        lease = self._stage.lease
-        with lease.kept() if lease else nullcontext():
-            yield from self._batches(part)
+        with self._kept():
+            ready, self._ahead = self._ahead, (part, one_ahead(self._read(part), self._readers))
+            if ready is not None:
+                yield from self._given(*ready)
 
-    def _batches(self, part: Part) -> Iterator[PartBatch]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._ahead is not None:
+            with self._kept():
+                yield from map(GlobalWindows.windowed_value, self._given(*self._ahead))
+
+    def _kept(self) -> AbstractContextManager[None]:
+        lease = self._stage.lease
+        return lease.kept() if lease else nullcontext()
+
+    def _given(self, part: Part, batches: Iterator[PartBatch]) -> Iterator[PartBatch]:
+        """The batches of a part; metrics belong to the thread that Beam calls."""
+        for piece in part.pieces:
+            FileSystems.report_source_lineage(piece.shard.path)
+        for batch in batches:
+            self._rows_read.inc(batch.rows.num_rows + len(batch.rejected))
+            if broken := sum(end.state != "done" for end in batch.last):
+                self._shards_broken.inc(broken)
+            yield batch
+
+    def _read(self, part: Part) -> Iterator[PartBatch]:
         ends: list[ShardEnd] = []
         before = sequence = 0
         for piece in part.pieces:
-            FileSystems.report_source_lineage(piece.shard.path)
             read, state, reason = 0, "done", ""
             try:
-                for chunk in self._chunks(piece):
-                    some = joined(chunk, piece, before) if len(part.pieces) > 1 else chunk
-                    yield PartBatch(part, sequence, some.rows, some.rejected, present=some.present)
-                    sequence += 1
-                    read += chunk.read
-                    self._rows_read.inc(chunk.read)
+                with closing(self._chunks(piece)) as chunks:
+                    for chunk in chunks:
+                        some = joined(chunk, piece, before) if len(part.pieces) > 1 else chunk
+                        yield PartBatch(part, sequence, some.rows, some.rejected, present=some.present)
+                        sequence += 1
+                        read += chunk.read
             except BrokenShard as error:
-                self._shards_broken.inc()
                 state, reason = "tail_lost" if read else "unreadable", str(error)
             ends.append(ShardEnd(read, state, reason))
             before += read
         yield PartBatch(part, sequence, pa.record_batch([], []), last=tuple(ends))
 
-    def _chunks(self, piece: Piece) -> Iterator[Chunk]:
+    def _chunks(self, piece: Piece) -> Generator[Chunk, None, None]:
         stage = self._stage
         path = piece.shard.path
         chunks = read_input(path, stage.input, stage.columns, stage.batch, stage.keep_record, piece.row_groups)
         if stage.limit_rows is not None:
             chunks = first_rows(chunks, stage.limit_rows, piece.first_row)
-        with closing(as_planned(piece.shard, chunks)) as planned:
-            yield from one_ahead(planned, self._reader)
+        return as_planned(piece.shard, chunks)
 
 
 @dataclass
