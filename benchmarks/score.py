@@ -28,7 +28,7 @@ ROWS = {"images": 1_000_000, "tabular": 4_000_000, "text": 2_000_000}
 """Of the larger run of ours and of the loop."""
 QUICK_ROWS = {"images": 200_000, "tabular": 1_000_000, "text": 500_000}
 FEW_ROWS = 16_000
-PEER_ROWS = {"middle": (4_000, 64_000), "slow": (1_000, 4_000)}
+PEER_ROWS = {"middle": (4_000, 128_000), "slow": (4_000, 64_000), "slowest": (1_000, 4_000)}
 """Few and many rows of peers that are many times slower."""
 QUICK_PEERS, QUICK_FORMATS = ("loop", "run_inference_4096"), ("tfrecord", "parquet")
 HEADER = (

@@ -101,7 +101,7 @@ def test_the_loop_gives_our_scores(workload, file_format, work, tmp_path):
 def test_every_peer_gives_our_scores(name, workload, work):
     if workload not in ways.WAYS[name].workloads:
         pytest.skip("not for this workload")
-    bench = score.Bench(Dataset(workload, "tfrecord", 0, work), dict.fromkeys(("fast", "middle", "slow"), (256, 512)))
+    bench = score.Bench(Dataset(workload, "tfrecord", 0, work), dict.fromkeys(("fast", *score.PEER_ROWS), (256, 512)))
     rounds = [
         [(len(each.ours), len(each.theirs)) for each in found] for found in bench.rounds([ways.WAYS[name]], pairs=2)
     ]
