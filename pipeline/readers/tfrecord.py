@@ -21,7 +21,7 @@ from pipeline.rows import DAMAGED, RECORD, ROW, Chunk, Rejected
 _HEADER_BYTES = 12
 """Length (8 bytes) and its checksum (4); the payload and its checksum follow."""
 _CHECKSUM_BYTES = 4
-_UNPACK_LENGTH = struct.Struct("<Q").unpack_from
+_FRAME_BYTES = _HEADER_BYTES + _CHECKSUM_BYTES
 _MASK = np.uint32(0xA282EAD8)
 _MAX_RECORD_BYTES = 2**31 - 1
 """Neither an Arrow binary value nor a protocol buffer holds more; nor does a view begin behind it."""
@@ -143,7 +143,7 @@ def _frames(blocks: Iterator[bytes]) -> Iterator[_Frames]:
         count, broken = _until_broken(buffer, starts, number)
         starts = starts[:count]
         lengths = _numbers(buffer, starts, "<u8").astype(np.int64)
-        ends = starts + _HEADER_BYTES + lengths + _CHECKSUM_BYTES
+        ends = starts + lengths + _FRAME_BYTES
         whole = int(np.searchsorted(ends, size, "right"))  # all, or all but the last
         if whole:
             yield _checked(buffer, starts[:whole] + _HEADER_BYTES, lengths[:whole])
@@ -160,12 +160,13 @@ def _chain(buffer: bytes) -> np.ndarray:
     This is done for every record, and so does nothing that can be done for many at once.
     """
     starts: list[int] = []
+    unpack_length, frame_bytes = struct.Struct("<Q").unpack_from, _FRAME_BYTES
     start, last = 0, min(len(buffer) - _HEADER_BYTES, _MAX_RECORD_BYTES)
     while start <= last:
         starts.append(start)
-        (length,) = _UNPACK_LENGTH(buffer, start)
-        start += length + _HEADER_BYTES + _CHECKSUM_BYTES
-    return np.array(starts)
+        (length,) = unpack_length(buffer, start)
+        start += length + frame_bytes
+    return np.fromiter(starts, np.int64, len(starts))
 
 
 def _until_broken(buffer: bytes, starts: np.ndarray, number: int) -> tuple[int, BrokenShard | None]:
@@ -200,7 +201,7 @@ def _checked(buffer: bytes, starts: np.ndarray, lengths: np.ndarray) -> _Frames:
     crc32c = google_crc32c.value
     # A slice is a copy of one record, which stays in the processor's cache.
     checksums = [crc32c(buffer[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    intact = _masked(np.array(checksums, np.uint32)) == _numbers(buffer, ends)
+    intact = _masked(np.fromiter(checksums, np.uint32, len(checksums))) == _numbers(buffer, ends)
     return _Frames(buffer, starts, lengths, intact)
 
 
