@@ -11,6 +11,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+_BATCHES_AT_ONCE = 2
+"""A third one costs the memory of a batch, and gains a twentieth at most on two cores."""
+
 
 def memory(root: str = "/") -> int:
     """Bytes of memory that processes here have: the machine's, or the limit of their control group if that is lower.
@@ -73,16 +76,23 @@ def cores_of(processes: int) -> int:
     return max(1, cores() // processes) if processes else 1
 
 
-def share_cores(processes: int) -> None:
+def batches_at_once(processes: int, row_wise: bool) -> int:
+    """How many batches each of so many processes scores at once. row_wise: whether scores rest on their own row alone."""
+    return min(_BATCHES_AT_ONCE, cores_of(processes)) if row_wise else 1
+
+
+def share_cores(processes: int, row_wise: bool) -> None:
     """Let this process, one of so many on its machine, run its share of threads; has to come before TensorFlow's first session.
 
-    A thread count of the Estimator's own session_config, or of the environment, stands. processes: 0 for one a core.
+    A thread count of the Estimator's own session_config, or of the environment, stands. Arguments: as in `batches_at_once`.
     """
+    share = cores_of(processes)
+    if batches_at_once(processes, row_wise) == share:  # each has a core to itself, and nothing to gain from another's
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     if processes == 1:
         return  # the libraries' own choice is the number of cores
     import pyarrow as pa
 
-    share = cores_of(processes)
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, str(share))
     if "OMP_NUM_THREADS" not in os.environ:  # what pyarrow goes by

@@ -89,7 +89,8 @@ def score(
     options = pipeline_options(with_job_options(job.runner, beam_arguments))
     asked = processes_asked(options, job.runner.processes_per_machine, workers)
     if is_in_process(options):
-        machine.share_cores(1 if asked == "auto" else asked)  # this process is going to be one of them
+        processes = 1 if asked == "auto" else asked
+        machine.share_cores(processes, job.model.row_wise)  # this process is going to be one of them
     else:
         from pipeline.dataflow import refuse_paths_of_this_machine  # late: a run on this machine needs none of it
 

@@ -69,7 +69,7 @@ def open_scorer(spec: ScoringSpec, on_load: Callable[[float], None] = lambda sec
     with _opening:
         if spec.key not in _open:
             start = time.monotonic()
-            machine.share_cores(spec.processes)
+            machine.share_cores(spec.processes, spec.job.model.row_wise)
             spec.code.add()
             places = fetched_places(spec)
             with places.named_as_in_job():

@@ -255,15 +255,33 @@ def test_a_worker_of_a_cluster_refuses_by_its_own_memory(job: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("processes", "threads"),
-    [(4, "2"), (3, "2"), (8, "1"), (20, "1"), (0, "1"), (1, None)],
-    ids=lambda value: f"{value}",
+    ("processes", "row_wise", "share", "threads"),
+    [
+        (4, False, 2, "2"),
+        (4, True, 2, "1"),
+        (2, True, 4, "4"),
+        (8, False, 1, "1"),
+        (20, True, 1, "1"),
+        (0, True, 1, "1"),
+        (1, True, None, None),
+    ],
 )
-def test_processes_share_the_cores(processes: int, threads: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_the_cores(
+    processes: int, row_wise: bool, share: int | None, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two batches that are scored at once on two cores leave none for a second thread of an operation."""
     monkeypatch.setattr(machine, "cores", lambda: 8)
     monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "5")
     before = pa.cpu_count()
-    machine.share_cores(processes)
+    machine.share_cores(processes, row_wise)
     assert os.environ.get("TF_NUM_INTRAOP_THREADS") == threads
     assert os.environ["TF_NUM_INTEROP_THREADS"] == "5"  # what the user says stands
-    assert pa.cpu_count() == (int(threads) if threads else before)
+    assert pa.cpu_count() == (share or before)
+
+
+@pytest.mark.parametrize(("row_wise", "threads"), [(True, "1"), (False, None)])
+def test_one_process_of_two_cores(row_wise: bool, threads: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    machine.share_cores(1, row_wise)
+    assert os.environ.get("TF_NUM_INTRAOP_THREADS") == threads
+    assert "TF_NUM_INTEROP_THREADS" not in os.environ

@@ -20,14 +20,11 @@ from pipeline.allocator import keep_freed_memory
 from pipeline.errors import CountError
 from pipeline.failure import verdict
 from pipeline.lease import Lease
-from pipeline.machine import cores_of
+from pipeline.machine import batches_at_once
 from pipeline.predict import RowScorer, Scored
 from pipeline.rows import ROW, PartBatch, origins_of, with_origin
 from pipeline.scoring import ScoringSpec, open_scorer
 from pipeline.stages.input import NAMESPACE
-
-_AT_ONCE = 2
-"""Batches: a third one costs the memory of a batch, and gains a twentieth at most on two cores."""
 
 
 @dataclass
@@ -65,7 +62,7 @@ class _Score(beam.DoFn):
         keep_freed_memory()
         with self._verdict(), self._lease.kept() if self._lease else nullcontext():
             self._scorer = open_scorer(self._spec, self._load_seconds.append)
-        self._at_once = min(_AT_ONCE, cores_of(self._spec.processes)) if self._scorer.row_wise else 1
+        self._at_once = batches_at_once(self._spec.processes, self._scorer.row_wise)
         self._threads = ThreadPoolExecutor(self._at_once)
 
     def _verdict(self, shard: str | None = None) -> AbstractContextManager[None]:
