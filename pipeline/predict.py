@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class RowScorer:
     non_finite: str = "fail"
     keep_record: bool = True
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """Columns of `Scored.rows`."""
         fields = [pa.field(name, passthrough.type) for name, passthrough in self.columns.passthrough.items()]
@@ -170,11 +171,15 @@ def _passthrough_array(name: str, array: pa.Array, wanted: pa.DataType) -> tuple
         return array, {}
     bad: dict[int, str] = {}
     if pa.types.is_list(array.type) and not pa.types.is_nested(wanted):
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
-        for index in np.flatnonzero(lengths > 1).tolist():
-            bad[index] = f"pass-through column {name!r}: expected one value, found {lengths[index]}"
-        firsts = pa.array(np.where(lengths > 0, array.offsets.to_numpy()[:-1], 0), mask=lengths == 0)
-        array = array.values.take(firsts)
+        offsets = array.offsets.to_numpy()
+        if array.null_count == 0 and (np.diff(offsets) == 1).all():  # as nearly always
+            array = array.flatten()
+        else:
+            lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+            for index in np.flatnonzero(lengths > 1).tolist():
+                bad[index] = f"pass-through column {name!r}: expected one value, found {lengths[index]}"
+            firsts = pa.array(np.where(lengths > 0, offsets[:-1], 0), mask=lengths == 0)
+            array = array.values.take(firsts)
     array, misfits = fitting(array, wanted)
     reasons = {index: f"pass-through column {name!r}: {reason}" for index, reason in misfits.items()}
     return array, {**reasons, **bad}

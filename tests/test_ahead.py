@@ -49,24 +49,13 @@ def test_the_first_item_is_made_at_once(pool):
     assert list(ahead) == [0]
 
 
-def test_small_items_are_made_and_handed_over_together(pool, monkeypatch):
-    handed, submit = [], pool.submit
-    monkeypatch.setattr(pool, "submit", lambda *call: handed.append(call) or submit(*call))
-    assert list(one_ahead(iter(range(7)), pool, lambda items: len(items) == 3)) == list(range(7))
-    assert len(handed) == 3
-    handed.clear()
-    assert list(one_ahead(iter(range(7)), pool, lambda items: False)) == list(range(7))
-    assert len(handed) == 1
-
-
-@pytest.mark.parametrize("together", [1, 2, 9])
-def test_an_error_comes_in_the_place_of_its_item(together, pool):
+def test_an_error_comes_in_the_place_of_its_item(pool):
     def items() -> Iterator[int]:
         yield 0
         yield 1
         raise OSError("gone")
 
-    ahead = one_ahead(items(), pool, lambda items: len(items) == together)
+    ahead = one_ahead(items(), pool)
     assert [next(ahead), next(ahead)] == [0, 1]
     with pytest.raises(OSError, match=r"^gone$"):
         next(ahead)

@@ -24,19 +24,25 @@ PARTS = [Part.of_shard(index, f"key{index}", Shard(f"in/{index}", 10, 1.5)) for 
 
 @dataclass
 class FakeScorer:
-    """Says how many batches it was given at once. The lower the first row of a batch, the longer it takes."""
+    """Says how many batches it was given at once, and in which threads.
+
+    seconds: what a batch takes; its first row is the divisor, so the lower that is, the longer it takes.
+    """
 
     row_wise: bool = True
+    seconds: float = 0.2
     now: int = 0
     most: int = 0
+    threads: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def score(self, rows: pa.RecordBatch) -> Scored:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
+            self.threads.append(threading.get_ident())
         first = rows.column(ROW)[0].as_py() if rows.num_rows else 100
-        time.sleep(0.2 / (1 + first))
+        time.sleep(self.seconds / (1 + first))
         with self.lock:
             self.now -= 1
         return Scored(rows, (Rejected(first, "predict", "refused"),) if first == 3 else (), {})
@@ -97,3 +103,24 @@ def test_a_bundle_that_begins_anew_has_nothing_of_the_one_that_failed(monkeypatc
     made.start_bundle()
     found = scored(made, batches(PARTS[1]))
     assert [(batch.part.index, batch.sequence) for batch in found] == [(1, sequence) for sequence in range(7)]
+
+
+def test_brief_batches_are_scored_by_the_thread_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = FakeScorer(seconds=0)
+    made = stage(scorer, 1, monkeypatch)
+    schema = pa.schema([pa.field(ROW, pa.int64())])
+
+    def is_here(rows: int) -> bool:
+        """Whether a batch of so many rows is scored by this thread, after all before it are done."""
+        batch = PartBatch(PARTS[0], 0, pa.record_batch([pa.array(range(rows))], schema=schema))
+        list(made.process(batch))
+        time.sleep(0.1)
+        return scorer.threads[-1] == threading.get_ident()
+
+    assert [is_here(2) for _ in range(5)] == [False, False, False, True, True]  # the first are known when they go on
+    assert not is_here(3), "a larger one may take longer"
+    assert is_here(1)
+    scorer.seconds = 0.02
+    assert is_here(2)
+    assert not is_here(2), "the last one was not brief"
+    made.teardown()

@@ -178,6 +178,7 @@ def test_the_next_part_is_read_while_a_part_is_scored(tmp_path: Path, monkeypatc
         return open_read(path)
 
     monkeypatch.setattr("pipeline.files.open_read", noted)
+    monkeypatch.setattr("pipeline.stages.input._TINY_BYTES", 1)
     reading = _ReadShard(ReadShards(CSV, COLUMNS, Batch(rows=2)))
     reading.setup()
     reading.start_bundle()
@@ -193,6 +194,23 @@ def test_the_next_part_is_read_while_a_part_is_scored(tmp_path: Path, monkeypatc
         (parts[2], 2, 0),
         (parts[2], 0, 1),
     ]
+    reading.teardown()
+
+
+def test_a_tiny_part_is_read_by_the_thread_that_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0.csv").write_text("x\n1\n2\n")
+    part, readers, open_read = a_part(0, str(tmp_path / "0.csv")), set(), files.open_read
+    monkeypatch.setattr("pipeline.files.open_read", lambda path: readers.add(threading.get_ident()) or open_read(path))
+    reading = _ReadShard(ReadShards(CSV, COLUMNS))
+    reading.setup()
+    for bytes_of_tiny, is_here in ((part.pieces[0].shard.bytes + 1, True), (part.pieces[0].shard.bytes, False)):
+        monkeypatch.setattr("pipeline.stages.input._TINY_BYTES", bytes_of_tiny)
+        readers.clear()
+        reading.start_bundle()
+        assert list(reading.process(part)) == []
+        given = [windowed.value for windowed in reading.finish_bundle()]
+        assert [(batch.rows.num_rows, len(batch.last)) for batch in given] == [(2, 0), (0, 1)]
+        assert (readers == {threading.get_ident()}) == is_here
     reading.teardown()
 
 

@@ -57,7 +57,7 @@ def test_batches_are_bounded_by_bytes() -> None:
     rows = pa.record_batch([pa.array(range(10), pa.int64()), pa.array([b"x" * 30] * 10)], [ROW, RECORD])
 
     def check(batches: list[PartBatch]) -> None:
-        assert [batch.rows.num_rows for batch in batches] == [3, 3, 3, 1, 0]
+        assert [batch.rows.num_rows for batch in batches] == [3, 3, 3, 1]
 
     with beam.Pipeline("FnApiRunner") as p:
         read = [PartBatch(part, 0, rows), PartBatch(part, 1, pa.record_batch([], []), last=(ShardEnd(10),))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
@@ -30,7 +30,8 @@ from pipeline.versions import installed_versions, refuse_other_versions
 
 NAMESPACE = "estimator"
 """Of the metrics."""
-_BLOCK_BYTES = 1 << 20
+_TINY_BYTES = 1 << 20
+"""What is stored in less is read before another thread would have begun."""
 
 
 @dataclass
@@ -135,7 +136,8 @@ class ReadShards(beam.PTransform):
 class _ReadShard(beam.DoFn):
     """Reads ahead: the next rows of a part, and the first ones of the next part, while those before them are scored.
 
-    So a part is given when the next one comes, and the last one where the bundle ends.
+    So a part is given when the next one comes, and the last one where the bundle ends. Tiny parts are not read ahead: to
+    hand them from thread to thread would take longer than to read them.
     """
 
     def __init__(self, stage: ReadShards):
@@ -155,7 +157,10 @@ class _ReadShard(beam.DoFn):
 
     def process(self, part: Part) -> Iterator[PartBatch]:
         with self._kept():
-            ready, self._ahead = self._ahead, (part, one_ahead(self._read(part), self._reader, _fill_a_block))
+            batches: Iterator[PartBatch] = self._read(part)
+            if sum(piece.shard.bytes for piece in part.pieces) >= _TINY_BYTES:
+                batches = one_ahead(batches, self._reader)
+            ready, self._ahead = self._ahead, (part, batches)
             if ready is not None:
                 yield from self._given(*ready)
 
@@ -205,11 +210,6 @@ class _ReadShard(beam.DoFn):
         return as_planned(piece.shard, chunks)
 
 
-def _fill_a_block(batches: Sequence[PartBatch]) -> bool:
-    """Whether batches are worth handing over: the rest of a tiny part would wait for a reader that is at the next one."""
-    return bool(batches[-1].rejected) or sum(each.rows.get_total_buffer_size() for each in batches) >= _BLOCK_BYTES
-
-
 @dataclass
 class BatchRows(beam.PTransform):
     """Batches of exactly `batch.rows` rows, or fewer where `batch.bytes` says so or a part ends. Input, output: PartBatch."""
@@ -248,15 +248,15 @@ class _Regroup(beam.DoFn):
             full = [*full, *self._regrouper.add(batch.rows)]
         if batch.last:
             full = [*full, *self._regrouper.finish()]
-        rejected, present, last = batch.rejected, batch.present, batch.last
-        for rows in full:
-            yield PartBatch(batch.part, self._sequence, rows, rejected, present=present)
+        rejected, present = batch.rejected, batch.present
+        if not full and (rejected or present or batch.last):
+            full = [pa.record_batch([], [])]
+        for number, rows in enumerate(full, 1):
+            last = batch.last if number == len(full) else ()
+            yield PartBatch(batch.part, self._sequence, rows, rejected, last, present)
             self._sequence += 1
             rejected, present = (), {}
-        if rejected or present or last:
-            yield PartBatch(batch.part, self._sequence, pa.record_batch([], []), rejected, last, present)
-            self._sequence += 1
-        if last:
+        if batch.last:
             self._part = None
 
     def finish_bundle(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
@@ -26,6 +27,9 @@ from pipeline.rows import ROW, PartBatch, origins_of, with_origin
 from pipeline.scoring import ScoringSpec, open_scorer
 from pipeline.stages.input import NAMESPACE
 
+_BRIEF_SECONDS = 5e-3
+"""A batch that takes less is scored by the thread that brings it: another one would take its turn from it."""
+
 
 @dataclass
 class Predict(beam.PTransform):
@@ -43,12 +47,14 @@ class _Score(beam.DoFn):
 
     Two are scored at once where this process has the cores: TensorFlow parses and transforms a batch largely on one core.
     They go on in the order in which they came, and the end of a part is written while the next part is read and scored.
+    Where batches are brief, as those of tiny shards are, nothing of this pays: then one after the other is scored.
     """
 
     def __init__(self, spec: ScoringSpec, lease: Lease | None):
         self._spec, self._lease = spec, lease
         self._scorer: RowScorer | None = None
         self._under_way: deque[tuple[PartBatch, Future[tuple[Scored, float]]]] = deque()
+        self._brief_rows = 0
         self._load_seconds: list[float] = []
         self._rows_scored = Metrics.counter(NAMESPACE, "rows-scored")
         self._rows_rejected = Metrics.counter(NAMESPACE, "rows-rejected")
@@ -78,31 +84,47 @@ class _Score(beam.DoFn):
     def process(self, batch: PartBatch) -> Iterator[PartBatch]:
         while self._load_seconds:  # what is counted in setup is lost
             self._load.update(round(self._load_seconds.pop() * 1e3))
-        scoring = self._threads.submit(self._timed, batch.rows)
-        self._under_way.append((batch, scoring))
+        if self._is_brief(batch.rows):
+            while self._under_way:
+                yield self._first_under_way()
+            yield self._scored(batch, partial(self._timed, batch.rows))
+            return
+        self._under_way.append((batch, self._threads.submit(self._timed, batch.rows)))
         if len(self._under_way) > self._at_once:
-            yield self._scored(*self._under_way.popleft())
+            yield self._first_under_way()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._under_way and not (final := self._under_way[-1][0]).last:
             raise CountError(f"{final.part.name}: the last batch did not arrive in the bundle of the others")
         with self._lease.kept() if self._lease else nullcontext():
-            for each in self._under_way:
-                yield GlobalWindows.windowed_value(self._scored(*each))
+            while self._under_way:
+                yield GlobalWindows.windowed_value(self._first_under_way())
+
+    def _is_brief(self, rows: pa.RecordBatch) -> bool:
+        """Whether a batch is likely to be brief, and has to wait for no other one."""
+        return rows.num_rows <= self._brief_rows and all(scoring.done() for _, scoring in self._under_way)
 
     def _timed(self, rows: pa.RecordBatch) -> tuple[Scored, float]:
         assert self._scorer is not None  # setup ran
         start = time.perf_counter()
         return self._scorer.score(rows), time.perf_counter() - start
 
-    def _scored(self, batch: PartBatch, scoring: Future[tuple[Scored, float]]) -> PartBatch:
+    def _first_under_way(self) -> PartBatch:
+        batch, scoring = self._under_way.popleft()
+        return self._scored(batch, scoring.result)
+
+    def _scored(self, batch: PartBatch, score: Callable[[], tuple[Scored, float]]) -> PartBatch:
         with self._verdict(batch.shard):
-            scored, seconds = scoring.result()
+            scored, seconds = score()
         if batch.rows.num_rows:
             self._inferences.inc(batch.rows.num_rows)
             self._batch_rows.update(batch.rows.num_rows)
             self._batch_bytes.update(batch.rows.nbytes)
             self._latency.update(round(seconds * 1e6))
+            if seconds < _BRIEF_SECONDS:
+                self._brief_rows = max(self._brief_rows, batch.rows.num_rows)
+            elif batch.rows.num_rows <= self._brief_rows:
+                self._brief_rows = 0
         self._rows_scored.inc(scored.rows.num_rows)
         self._rows_rejected.inc(len(scored.rejected) + len(batch.rejected))
         progress.current.add(rows=batch.rows.num_rows)
