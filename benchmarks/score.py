@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.agree import disagreement
 from benchmarks.dataset import FORMATS, WORK, WORKLOADS, Dataset
-from benchmarks.measure import Usage, markdown, preamble, run_measured
+from benchmarks.measure import Usage, markdown, preamble, read_once, run_measured
 from benchmarks.steady import Pace, Spread, ratios, spread
 from benchmarks.ways import WAYS, Way, ours
 
@@ -99,7 +99,9 @@ class Bench:
 
     def _score(self, rows: int) -> Usage:
         self._known.add(rows)
-        return run_measured(ours(replace(self._dataset, rows=rows)), self._dataset.work)
+        dataset = replace(self._dataset, rows=rows)
+        read_once(dataset.shards)
+        return run_measured(ours(dataset), dataset.work)
 
     def _theirs(self, way: Way, check: bool) -> Pace:
         few, many = self._sizes[way.speed]
@@ -110,6 +112,7 @@ class Bench:
         shutil.rmtree(self._output, ignore_errors=True)
         self._output.mkdir(parents=True)
         python = str(dataset.work.absolute() / "tfx_bsl/bin/python") if way.environment else sys.executable
+        read_once(dataset.shards)
         usage = run_measured(way.command(dataset, self._output), dataset.work, python)
         if check:
             if rows not in self._known:
