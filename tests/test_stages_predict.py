@@ -93,7 +93,7 @@ def test_predict(job: Path, linear_model_dir: str) -> None:
     scores = expected_scores(linear_model_dir, 10)
 
     def check(batches: list[PartBatch]) -> None:
-        assert [batch.rows.num_rows for batch in batches] == [8, 2, 0]
+        assert [batch.rows.num_rows for batch in batches] == [8, 2]
         assert {batch.rows.schema for batch in batches} == {prepared_schema}
         table = pa.Table.from_batches([batch.rows for batch in batches])
         assert table.column_names == ["score", "positive", "_shard", ROW]
