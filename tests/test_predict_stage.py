@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -106,6 +107,7 @@ def test_a_bundle_that_begins_anew_has_nothing_of_the_one_that_failed(monkeypatc
 
 
 def test_brief_batches_are_scored_by_the_thread_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "_BRIEF_SECONDS", 0.5)  # a busy machine makes nothing of the fake as long as that
     scorer = FakeScorer(seconds=0)
     made = stage(scorer, 1, monkeypatch)
     schema = pa.schema([pa.field(ROW, pa.int64())])
@@ -114,13 +116,13 @@ def test_brief_batches_are_scored_by_the_thread_that_brings_them(monkeypatch: py
         """Whether a batch of so many rows is scored by this thread, after all before it are done."""
         batch = PartBatch(PARTS[0], 0, pa.record_batch([pa.array(range(rows))], schema=schema))
         list(made.process(batch))
-        time.sleep(0.1)
+        wait([scoring for _, scoring in made._under_way])
         return scorer.threads[-1] == threading.get_ident()
 
     assert [is_here(2) for _ in range(5)] == [False, False, False, True, True]  # the first are known when they go on
     assert not is_here(3), "a larger one may take longer"
     assert is_here(1)
-    scorer.seconds = 0.02
+    scorer.seconds = 0.6
     assert is_here(2)
     assert not is_here(2), "the last one was not brief"
     made.teardown()
