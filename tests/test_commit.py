@@ -73,7 +73,7 @@ class Place:
 @pytest.fixture(
     params=[
         "local",
-        *(pytest.param((store, 17), id=f"{store}, some calls") for store in STORES),
+        *(pytest.param((store, 9), id=f"{store}, some calls") for store in STORES),
         *(pytest.param((store, 1), id=f"{store}, all calls", marks=pytest.mark.long) for store in STORES),
     ]
 )
