@@ -31,7 +31,7 @@ from pipeline.versions import installed_versions, refuse_other_versions
 NAMESPACE = "estimator"
 """Of the metrics."""
 _TINY_BYTES = 1 << 20
-"""What is stored in less is read before another thread would have begun."""
+"""A shard that is stored in less is read before another thread would have begun."""
 
 
 @dataclass
@@ -136,8 +136,8 @@ class ReadShards(beam.PTransform):
 class _ReadShard(beam.DoFn):
     """Reads ahead: the next rows of a part, and the first ones of the next part, while those before them are scored.
 
-    So a part is given when the next one comes, and the last one where the bundle ends. Tiny parts are not read ahead: to
-    hand them from thread to thread would take longer than to read them.
+    So a part is given when the next one comes, and the last one where the bundle ends. Tiny shards, a part of many of them
+    included, are not read ahead: to hand them from thread to thread would take longer than to read them.
     """
 
     def __init__(self, stage: ReadShards):
@@ -158,7 +158,7 @@ class _ReadShard(beam.DoFn):
     def process(self, part: Part) -> Iterator[PartBatch]:
         with self._kept():
             batches: Iterator[PartBatch] = self._read(part)
-            if sum(piece.shard.bytes for piece in part.pieces) >= _TINY_BYTES:
+            if any(piece.shard.bytes >= _TINY_BYTES for piece in part.pieces):
                 batches = one_ahead(batches, self._reader)
             ready, self._ahead = self._ahead, (part, batches)
             if ready is not None:
