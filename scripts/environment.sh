@@ -71,7 +71,8 @@ make_environment() {
   if ! grep -qx "$inputs $extras" <<< "$installed"; then
     echo "Installing into $folder: TensorFlow $2 and what goes with it ($constraints); a few minutes the first time"
     rm -f "$folder/.installed"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+    # --no-compile: of all the modules few are ever imported, and those are compiled then
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
       --constraint "$constraints" --editable ".[$extras]"
     printf '%s\n' "$installed" "$inputs $extras" > "$folder/.installed"
   fi
