@@ -39,6 +39,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Libraries in C++ would print, behind the closing line, that all which is frozen was leaked."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def model_dir_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], str]:
     """The `model_dir` of a kind, which is trained when it is first asked for."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import tempfile
 import zlib
 from functools import partial
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -40,13 +42,27 @@ COMPRESSED = {
 }
 
 
-def read(data: bytes, block_bytes: int = 1 << 20, rows: int = 7) -> tuple[list[tuple[int, bytes]], list, str | None]:
-    """Good rows, rejected rows, and how the shard broke."""
+Outcome = tuple[list[tuple[int, bytes]], list[Rejected], str | None]
+"""Good rows, rejected rows, and how the shard broke."""
+
+
+def read(data: bytes, block_bytes: int = 1 << 20, rows: int = 7) -> Outcome:
+    """What a shard gives: the same as a stream, such as of a remote file, and as a file on this machine."""
+    streamed = outcome(io.BytesIO(data), block_bytes, rows)
+    with tempfile.NamedTemporaryFile() as written:
+        written.write(data)
+        written.flush()
+        with open(written.name, "rb") as file:
+            assert outcome(file, block_bytes, rows) == streamed
+    return streamed
+
+
+def outcome(file: BinaryIO, block_bytes: int, rows: int) -> Outcome:
     good: list[tuple[int, bytes]] = []
     rejected: list[Rejected] = []
     count = 0
     try:
-        for chunk in read_tfrecord(io.BytesIO(data), rows=rows, max_bytes=1 << 20, block_bytes=block_bytes):
+        for chunk in read_tfrecord(file, rows=rows, max_bytes=1 << 20, block_bytes=block_bytes):
             assert chunk.read == chunk.rows.num_rows + len(chunk.rejected) <= rows
             count += chunk.read
             good += zip(chunk.rows.column("_row").to_pylist(), chunk.rows.column("record").to_pylist(), strict=True)

@@ -5,9 +5,10 @@ Records are not copied out of the blocks that were read: a chunk is an Array of 
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -60,7 +61,7 @@ def read_tfrecord(
     held = size = read = 0
     broken = None
     try:
-        for frames in _frames(_blocks(file, block_bytes)):
+        for frames in _frames(_filler(file, block_bytes)):
             ends = np.cumsum(frames.lengths)
             start = 0
             while start < len(ends):
@@ -115,20 +116,33 @@ def _numbers(buffer: bytes, starts: np.ndarray, dtype: str = "<u4") -> np.ndarra
     return np.ndarray(len(buffer) - np.dtype(dtype).itemsize + 1, dtype, buffer, strides=(1,))[starts]
 
 
-def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Blocks of records, inflated where need be.
+def _filler(file: BinaryIO, size: int) -> Callable[[bytes, int], bytes]:
+    """A function that gives the next buffer of records, inflated where need be.
 
-    Plain is tried first: the length of a first record may look like a magic number, but its checksum would not match.
+    It takes the rest of the buffer before, which the next one starts with, and how many bytes are wanted; at the end of the
+    file there are fewer. Plain is tried first: the length of a first record may look like a magic number, but its checksum
+    would not match.
     """
     head = read_head(file, _HEADER_BYTES)
     blocks = plain_blocks(file, size, head)
     if len(head) == _HEADER_BYTES and _is_header(head):
-        return blocks
-    if head[:2] == GZIP_MAGIC:
-        return inflate(blocks, size, "gzip")
-    if is_zlib(head):
-        return inflate(blocks, size, "zlib")
-    return blocks
+        if isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO):
+            file.seek(0)
+            return partial(_read_again, file, size)
+    elif head[:2] == GZIP_MAGIC:
+        blocks = inflate(blocks, size, "gzip")
+    elif is_zlib(head):
+        blocks = inflate(blocks, size, "zlib")
+    return partial(_fill, blocks)
+
+
+def _read_again(file: BinaryIO, size: int, rest: bytes, wanted: int) -> bytes:
+    """A buffer of a file on this machine, where reading the rest once more is cheaper than joining it to a block."""
+    if wanted > size:
+        return _fill(plain_blocks(file, size), rest, wanted)
+    if rest:
+        file.seek(-len(rest), io.SEEK_CUR)
+    return file.read(size)
 
 
 def _is_header(head: bytes) -> bool:
@@ -137,10 +151,10 @@ def _is_header(head: bytes) -> bool:
     return bool(_masked(checksum)[0] == int.from_bytes(head[8:], "little"))
 
 
-def _frames(blocks: Iterator[bytes]) -> Iterator[_Frames]:
-    """All records, buffer by buffer."""
+def _frames(filled: Callable[[bytes, int], bytes]) -> Iterator[_Frames]:
+    """All records, buffer by buffer. filled: as `_filler` gives it."""
     buffer, number, wanted = b"", 0, _HEADER_BYTES
-    while buffer := _fill(buffer, blocks, wanted):
+    while buffer := filled(buffer, wanted):
         size = len(buffer)
         if size < wanted:
             inside = "its length" if size < _HEADER_BYTES else "it"
@@ -216,7 +230,7 @@ def _masked(checksums: np.ndarray) -> np.ndarray:
     return (checksums >> 15 | checksums << 17) + _MASK
 
 
-def _fill(rest: bytes, blocks: Iterator[bytes], wanted: int) -> bytes:
+def _fill(blocks: Iterator[bytes], rest: bytes, wanted: int) -> bytes:
     """`rest` and as many blocks as make up `wanted` bytes, or less at the end; a length allocates nothing by itself."""
     pieces, size = [rest], len(rest)
     while size < wanted and (block := next(blocks, b"")):
