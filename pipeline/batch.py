@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.rows import RECORD, fields_of_record
+from pipeline.rows import RECORD, Rows, fields_of_record
+from pipeline.serialized_rows import SerializedRows, concat_rows
 
 
 class Regrouper:
@@ -17,10 +18,10 @@ class Regrouper:
 
     def __init__(self, rows: int, max_bytes: int):
         self._rows, self._max_bytes = rows, max_bytes
-        self._pending: list[pa.RecordBatch] = []
+        self._pending: list[Rows] = []
         self._pending_rows = self._pending_bytes = 0
 
-    def add(self, rows: pa.RecordBatch) -> list[pa.RecordBatch]:
+    def add(self, rows: Rows) -> list[Rows]:
         """Take the next rows of the part; returns the batches that are full now."""
         if rows.num_rows == 0:
             return []
@@ -44,20 +45,22 @@ class Regrouper:
             start = end
         return batches
 
-    def finish(self) -> list[pa.RecordBatch]:
+    def finish(self) -> list[Rows]:
         """The rows that do not fill a batch, as the part's last one; none if there are none."""
         if not self._pending:
             return []
-        batch = self._pending[0] if len(self._pending) == 1 else pa.concat_batches(self._pending)
+        batch = self._pending[0] if len(self._pending) == 1 else concat_rows(self._pending)
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         return [batch]
 
 
-def row_bytes(rows: pa.RecordBatch) -> np.ndarray:
+def row_bytes(rows: Rows) -> np.ndarray:
     """Bytes of every row, int64 (rows,): of what is fed and passed through, or of the record where the graph parses it.
 
     A record that is only kept in case its row is rejected does not count: keeping it must not move a boundary.
     """
+    if isinstance(rows, SerializedRows):
+        return rows.sizes
     names = fields_of_record(rows) or [name for name in rows.schema.names if name == RECORD]
     columns = [rows.column(name) for name in names]
     total = np.full(rows.num_rows, sum(fixed_bytes(column.type) or 0 for column in columns), np.int64)
@@ -85,9 +88,6 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
         return _value_bytes(values).reshape(len(array), source.list_size).sum(axis=1)
     if types.is_list(source) or types.is_large_list(source) or types.is_map(source):
         return _list_bytes(array)
-    if types.is_binary_view(source):
-        views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
-        return views[array.offset : array.offset + len(array), 0].astype(np.int64)
     return pc.fill_null(pc.binary_length(array), 0).to_numpy().astype(np.int64)
 
 

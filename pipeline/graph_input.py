@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from pipeline.decode import explain_example
 from pipeline.features import Feature, FeatureSpec, decoded_features, to_tensorflow
-from pipeline.rows import RECORD, Columns, feature_column, passthrough_column
+from pipeline.rows import RECORD, Columns, Rows, feature_column, passthrough_column
+from pipeline.serialized_rows import SerializedRows
 
 PARSING = frozenset(
     {
@@ -157,8 +158,10 @@ class RecordInput:
         """Why the graph cannot parse a record, or None where that cannot be told."""
         return explain_example(row.column(RECORD)[0].as_py(), self._columns)
 
-    def feeds(self, rows: pa.RecordBatch) -> list[np.ndarray]:
-        return [rows.column(RECORD).to_numpy(zero_copy_only=False)]
+    def feeds(self, rows: Rows) -> list[np.ndarray]:
+        return [
+            rows.records if isinstance(rows, SerializedRows) else rows.column(RECORD).to_numpy(zero_copy_only=False)
+        ]
 
     def passthrough(
         self, rows: pa.RecordBatch, fetched: Mapping[str, tuple[np.ndarray, np.ndarray]]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.features import Feature, decoded_features
+from pipeline.serialized_rows import RECORD, SerializedRows
 
 ROW = "_row"
 """Column of a row's number: int64. Counts up without a gap in its part, and is that in its shard where there is no `ORIGIN`."""
@@ -19,14 +20,14 @@ ORIGIN = "_origin"
 """Column of rows that an earlier run had rejected, and of parts that join shards: where each stood first, a struct of
 `shard` and `row`."""
 
-RECORD = "record"
-"""Column of the row as it stands in its shard: serialized bytes of text formats and TFRecord, a struct of columnar ones."""
-
 OF_PATH = {b"of": b"path"}
 """Metadata of a field whose values come from the path of the shard: they decide no boundary of a batch."""
 
 RECORD_HEADER = b"record_header"
 """Key of the metadata of a batch: bytes that stand before the record of each of its rows when that is kept."""
+
+Rows: TypeAlias = pa.RecordBatch | SerializedRows
+"""A batch of rows: of decoded columns, or of records that the graph parses."""
 
 REJECTED_SCHEMA = pa.schema(
     [
@@ -212,7 +213,7 @@ class Chunk(NamedTuple):
     present: feature -> number of rows that had a value for it; empty where the graph parses the record.
     """
 
-    rows: pa.RecordBatch
+    rows: Rows
     rejected: tuple[Rejected, ...] = ()
     read: int = 0
     present: Mapping[str, int] = {}
@@ -241,7 +242,7 @@ class PartBatch:
 
     part: Part
     sequence: int
-    rows: pa.RecordBatch
+    rows: Rows
     rejected: tuple[Rejected, ...] = ()
     last: tuple[ShardEnd, ...] = ()
     present: Mapping[str, int] = field(default_factory=dict)
@@ -253,12 +254,14 @@ class PartBatch:
         return self.part.pieces[0].shard.path if len(self.part.pieces) == 1 else None
 
 
-def record_bytes(rows: pa.RecordBatch, index: int) -> bytes | None:
+def record_bytes(rows: Rows, index: int) -> bytes | None:
     """The record of one row as it is kept beside a rejected row, or None where records are not kept.
 
     TFRecord and JSON lines: its bytes in the shard. CSV: the line with the column names, if the shard has one, and the
     line of the row. Parquet and Avro: an Arrow IPC stream of that one row, with the columns that were read.
     """
+    if isinstance(rows, SerializedRows):
+        return rows.records[index]
     if RECORD not in rows.schema.names:
         return None
     record = rows.column(RECORD)
@@ -271,28 +274,18 @@ def record_bytes(rows: pa.RecordBatch, index: int) -> bytes | None:
     return sink.getvalue().to_pybytes()
 
 
-def take_rows(rows: pa.RecordBatch, chosen: np.ndarray) -> pa.RecordBatch:
+def take_rows(rows: Rows, chosen: np.ndarray) -> Rows:
     """Rows of a batch. chosen: their places, int64, in the order that is wanted; or a mask, bool (rows,)."""
-    places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-    columns = [_take_views(column, places) if pa.types.is_binary_view(column.type) else column.take(pa.array(places))
-               for column in rows.columns]  # fmt: skip
-    return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
+    return rows.take(pa.array(np.flatnonzero(chosen) if chosen.dtype == bool else chosen))
 
 
-def _take_views(array: pa.Array, places: np.ndarray) -> pa.Array:
-    """Arrow cannot do that yet: https://github.com/apache/arrow/issues/43010 (tests/test_rows.py). Holds no nulls."""
-    _, views, *buffers = array.buffers()
-    chosen = np.frombuffer(views, np.int32).reshape(-1, 4)[array.offset + places]
-    return pa.Array.from_buffers(array.type, len(places), [None, pa.py_buffer(chosen), *buffers])
-
-
-def fields_of_record(rows: pa.RecordBatch) -> list[str]:
+def fields_of_record(rows: Rows) -> list[str]:
     """Columns of a batch, apart from those that number and keep its rows and those that the path of a shard gives."""
     own = (ROW, RECORD, ORIGIN)
     return [column.name for column in rows.schema if column.name not in own and column.metadata != OF_PATH]
 
 
-def origins_of(numbers: pa.Array, rows: pa.RecordBatch) -> pa.StructArray | None:
+def origins_of(numbers: pa.Array, rows: Rows) -> pa.StructArray | None:
     """Where some rows of a batch stood first, by their numbers and in their order; None where `_row` itself says so."""
     if ORIGIN not in rows.schema.names:
         return None
@@ -300,7 +293,7 @@ def origins_of(numbers: pa.Array, rows: pa.RecordBatch) -> pa.StructArray | None
     return origins if numbers.equals(all_numbers) else origins.take(pc.index_in(numbers, all_numbers))
 
 
-def origin_of(rows: pa.RecordBatch, index: int) -> tuple[str | None, int]:
+def origin_of(rows: Rows, index: int) -> tuple[str | None, int]:
     """Shard (None where that is the one of the part) and number there of one row of a batch."""
     if ORIGIN not in rows.schema.names:
         return None, rows.column(ROW)[index].as_py()
@@ -308,7 +301,7 @@ def origin_of(rows: pa.RecordBatch, index: int) -> tuple[str | None, int]:
     return origin["shard"], origin["row"]
 
 
-def with_origin(rejected: tuple[Rejected, ...], rows: pa.RecordBatch) -> tuple[Rejected, ...]:
+def with_origin(rejected: tuple[Rejected, ...], rows: Rows) -> tuple[Rejected, ...]:
     """Rows that were rejected from a batch, with where they stood first."""
     if not rejected:
         return rejected

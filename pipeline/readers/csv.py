@@ -185,7 +185,8 @@ def _chunk(
     chunk = decode_rows(_columns(split, names, nulls, columns), columns, numbers[whole], text=True, record=record)
     rejected += chunk.rejected
     if header:  # a rejected row is to be read without its shard
-        chunk = chunk._replace(rows=chunk.rows.replace_schema_metadata({RECORD_HEADER: header}))
+        decoded: pa.RecordBatch = chunk.rows
+        chunk = chunk._replace(rows=decoded.replace_schema_metadata({RECORD_HEADER: header}))
         rejected = [row._replace(record=header + (row.record or b"")) for row in rejected]
     return chunk._replace(rejected=tuple(sorted(rejected)), read=numbers.size)
 

@@ -30,6 +30,7 @@ from pipeline.rows import (
     origins_of,
     with_origin,
 )
+from pipeline.serialized_rows import SerializedRows
 
 _FEW_ROWS = 256
 _MANY_ROWS = 64 * 1024
@@ -163,7 +164,10 @@ def _decode(
     parsed: Sequence[Any], format: str, columns: Columns, numbers: np.ndarray, kept: pa.RecordBatch, keep_record: bool
 ) -> Chunk:
     records = kept.column("_record")
-    if format == "tfrecord" or not parsed:
+    if format == "tfrecord":
+        beside = pa.RecordBatch.from_arrays([pa.array(numbers, pa.int64())], [ROW])
+        return Chunk(SerializedRows.of(beside, records.to_pylist()))
+    if not parsed:
         return Chunk(pa.RecordBatch.from_arrays([pa.array(numbers, pa.int64()), records], [ROW, RECORD]))
     source: Mapping[str, Any]
     if format == "jsonl":

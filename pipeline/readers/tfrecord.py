@@ -1,7 +1,4 @@
-"""TFRecord shards: records as they are framed and checksummed; what is in them, the graph parses.
-
-Records are not copied out of the blocks that were read: a chunk is an Array of views on these.
-"""
+"""TFRecord shards: records as they are framed and checksummed; what is in them, the graph parses."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -17,7 +15,8 @@ import pyarrow as pa
 
 from pipeline.errors import BrokenShard
 from pipeline.readers.compression import GZIP_MAGIC, inflate, is_zlib, plain_blocks, read_head
-from pipeline.rows import DAMAGED, RECORD, ROW, Chunk, Rejected
+from pipeline.rows import DAMAGED, ROW, Chunk, Rejected
+from pipeline.serialized_rows import SerializedRows
 
 _HEADER_BYTES = 12
 """Length (8 bytes) and its checksum (4); the payload and its checksum follow."""
@@ -25,24 +24,18 @@ _CHECKSUM_BYTES = 4
 _FRAME_BYTES = _HEADER_BYTES + _CHECKSUM_BYTES
 _MASK = np.uint32(0xA282EAD8)
 _MAX_RECORD_BYTES = 2**31 - 1
-"""Neither an Arrow binary value nor a protocol buffer holds more; nor does a view begin behind it."""
-_INLINE_BYTES = 12
-"""A view holds a value of up to that many bytes itself: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout"""
+"""Neither an Arrow binary value nor a protocol buffer holds more."""
 
 
 class _Frames(NamedTuple):
-    """Records that stand in one buffer. starts, lengths: int64, of their payloads. intact: whether checksums match."""
+    """Records of one buffer. sizes: int64, bytes of each. intact: whether its checksum matches."""
 
-    buffer: bytes
-    starts: np.ndarray
-    lengths: np.ndarray
+    records: list[bytes]
+    sizes: np.ndarray
     intact: np.ndarray
 
     def cut(self, start: int, end: int) -> _Frames:
-        return _Frames(self.buffer, self.starts[start:end], self.lengths[start:end], self.intact[start:end])
-
-    def payload(self, index: int) -> bytes:
-        return self.buffer[self.starts[index] : self.starts[index] + self.lengths[index]]
+        return _Frames(self.records[start:end], self.sizes[start:end], self.intact[start:end])
 
 
 def read_tfrecord(
@@ -50,7 +43,7 @@ def read_tfrecord(
 ) -> Iterator[Chunk]:
     """Records of a plain, gzip or zlib shard, in chunks of up to `rows` rows and about `max_bytes` of payload.
 
-    Chunks have the columns `_row` (int64) and `record` (binary views). A record whose data checksum does not match is
+    Rows of a chunk are `SerializedRows` beside the column `_row` (int64). A record whose data checksum does not match is
     rejected.
 
     Raises:
@@ -62,7 +55,7 @@ def read_tfrecord(
     broken = None
     try:
         for frames in _frames(_filler(file, block_bytes)):
-            ends = np.cumsum(frames.lengths)
+            ends = np.cumsum(frames.sizes)
             start = 0
             while start < len(ends):
                 before = ends[start - 1] if start else 0
@@ -84,31 +77,17 @@ def read_tfrecord(
 def _chunk(pending: list[_Frames], first: int, keep_record: bool) -> Chunk:
     """pending: the records of the chunk. first: the number of the first one."""
     intact = np.concatenate([frames.intact for frames in pending])
+    records = np.fromiter(chain.from_iterable(frames.records for frames in pending), object, len(intact))
+    sizes = np.concatenate([frames.sizes for frames in pending])
     numbers = np.arange(first, first + len(intact))
     rejected = []
     if not intact.all():
-        payloads = [frames.payload(index) for frames in pending for index in np.flatnonzero(~frames.intact).tolist()]
-        for number, payload in zip(numbers[~intact].tolist(), payloads, strict=True):
+        for number, record in zip(numbers[~intact].tolist(), records[~intact].tolist(), strict=True):
             reason = f"record {number}: {DAMAGED}"
-            rejected.append(Rejected(number, "read", reason, payload if keep_record else None))
-        numbers = numbers[intact]
-    views = np.concatenate([_views(frames, index)[frames.intact] for index, frames in enumerate(pending)])
-    buffers = [pa.py_buffer(frames.buffer) for frames in pending]
-    records = pa.Array.from_buffers(pa.binary_view(), len(views), [None, pa.py_buffer(views), *buffers])
-    rows = pa.RecordBatch.from_arrays([pa.array(numbers, pa.int64()), records], [ROW, RECORD])
-    return Chunk(rows, tuple(rejected), len(intact))
-
-
-def _views(frames: _Frames, buffer_index: int) -> np.ndarray:
-    """Arrow's views on the payloads, int32 (records, 4): length, first four bytes, buffer, offset; short ones inline."""
-    views = np.empty((len(frames.starts), 4), "<i4")
-    views[:, 0] = frames.lengths
-    views[:, 1] = _numbers(frames.buffer, frames.starts).view("<i4")
-    views[:, 2] = buffer_index
-    views[:, 3] = frames.starts
-    for index in np.flatnonzero(frames.lengths <= _INLINE_BYTES).tolist():
-        views[index, 1:] = np.frombuffer(frames.payload(index).ljust(_INLINE_BYTES, b"\0"), "<i4")
-    return views
+            rejected.append(Rejected(number, "read", reason, record if keep_record else None))
+        numbers, records, sizes = numbers[intact], records[intact], sizes[intact]
+    beside = pa.RecordBatch.from_arrays([pa.array(numbers, pa.int64())], [ROW])
+    return Chunk(SerializedRows(beside, records, sizes), tuple(rejected), len(intact))
 
 
 def _numbers(buffer: bytes, starts: np.ndarray, dtype: str = "<u4") -> np.ndarray:
@@ -181,7 +160,7 @@ def _chain(buffer: bytes) -> np.ndarray:
     """
     starts: list[int] = []
     unpack_length, frame_bytes = struct.Struct("<Q").unpack_from, _FRAME_BYTES
-    start, last = 0, min(len(buffer) - _HEADER_BYTES, _MAX_RECORD_BYTES)
+    start, last = 0, len(buffer) - _HEADER_BYTES
     while start <= last:
         starts.append(start)
         (length,) = unpack_length(buffer, start)
@@ -218,11 +197,9 @@ def _checksum_of_length(length: int) -> int:
 def _checked(buffer: bytes, starts: np.ndarray, lengths: np.ndarray) -> _Frames:
     """starts, lengths: of payloads that are all there."""
     ends = starts + lengths
-    crc32c = google_crc32c.value
-    # A slice is a copy of one record, which stays in the processor's cache.
-    checksums = [crc32c(buffer[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    intact = _masked(np.fromiter(checksums, np.uint32, len(checksums))) == _numbers(buffer, ends)
-    return _Frames(buffer, starts, lengths, intact)
+    records = [buffer[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    checksums = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
+    return _Frames(records, lengths, _masked(checksums) == _numbers(buffer, ends))
 
 
 def _masked(checksums: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from pipeline.record.rows import plain_rows
 from pipeline.report import record_in_words
 from pipeline.rows import ROW, Columns, Shard, take_rows
 from pipeline.scoring import ScoringSpec, build_scorer
+from pipeline.serialized_rows import concat_rows
 from pipeline.signature import refuse_record
 
 ROWS = 200
@@ -133,9 +134,9 @@ def _sample(
         scored = scorer.score(batch)
         good.append(_numbered(batch, scored.rows.column(ROW)))
         keys.append(scored.rows.select(list(on)))
-        if not against and _distinct(pa.concat_batches(good), max(rows, 1)).num_rows >= rows:
+        if not against and _distinct(concat_rows(good), max(rows, 1)).num_rows >= rows:
             break
-    found = pa.concat_batches(good) if good else None
+    found = concat_rows(good) if good else None
     if found is None or not found.num_rows:
         raise InputError(
             f"input.pattern: no row of {', '.join(job.input.pattern)} can be scored, so none can be recorded"
