@@ -65,10 +65,12 @@ def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.
     """
     of_record = [name for name in fields_of_record(rows) if name.startswith(feature_column(""))] or [RECORD]
     fed = [name for name in rows.schema.names if name in of_record or name.startswith(feature_column(""))]
+    looked_at = rows.slice(0, examined)
+    values = [looked_at.column(name) for name in fed]
     seen: set[str] = set()
     chosen = []
-    for index in range(min(rows.num_rows, examined)):
-        content = repr([rows.column(name)[index].as_py() for name in fed])
+    for index in range(looked_at.num_rows):
+        content = repr([column[index].as_py() for column in values])
         if content not in seen:
             seen.add(content)
             chosen.append(index)

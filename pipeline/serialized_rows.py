@@ -13,7 +13,7 @@ RECORD = "record"
 """Column of the row as it stands in its shard: serialized bytes of text formats and TFRecord, a struct of columnar ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SerializedRows:
     """A record batch, as far as batches of rows are looked at, whose column `record` is not in Arrow's memory.
 

@@ -42,7 +42,7 @@ def file_of(records: list[bytes | None], record_format: str, **columns: Any) -> 
 
 def read(data: bytes, record_format: str, **options: Any) -> tuple[list[dict[str, Any]], list[Rejected]]:
     chunks = list(read_shard(lambda: io.BytesIO(data), record_format, COLUMNS, **options))
-    good = [row for chunk in chunks for row in chunk.rows.to_pylist()]
+    good = [row for chunk in chunks for row in chunk.rows.select(chunk.rows.schema.names).to_pylist()]
     rejected = [row for chunk in chunks for row in chunk.rejected]
     assert sorted([row[ROW] for row in good] + [row.row for row in rejected]) == list(
         range(sum(c.read for c in chunks))
