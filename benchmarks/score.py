@@ -28,8 +28,13 @@ ROWS = {"images": 2_000_000, "tabular": 4_000_000, "text": 3_000_000}
 """Of the larger run of ours and of the loop: so many that start-up, which varies by half a second, matters little beside."""
 QUICK_ROWS = {"images": 200_000, "tabular": 1_000_000, "text": 500_000}
 FEW_ROWS = 16_000
-PEER_ROWS = {"middle": (4_000, 128_000), "slow": (4_000, 64_000), "slowest": (1_000, 4_000)}
-"""Few and many rows of peers that are many times slower."""
+PEER_ROWS = {
+    "near": (FEW_ROWS, 400_000),
+    "middle": (4_000, 128_000),
+    "slow": (4_000, 64_000),
+    "slowest": (1_000, 4_000),
+}
+"""Few and many rows of peers that are several or many times slower."""
 QUICK_PEERS, QUICK_FORMATS = ("loop", "run_inference_4096"), ("tfrecord", "parquet")
 HEADER = (
     *("", "pairs", "rows", "rows/s", "CPU s per million rows", "peak memory", "start-up", "start-up, CPU"),
