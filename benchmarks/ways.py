@@ -42,7 +42,9 @@ WAYS = {
     "loop": Way("loop by hand", "benchmarks.loops", speed="fast", formats=tuple(FORMATS)),
     "predict_1": Way("`Estimator.predict`, batch 1", _PREDICT, ("--batch", "1", "--each"), "slowest", _ONE_SHAPE),
     "predict_256": Way("`Estimator.predict`, batch 256", _PREDICT, ("--batch", "256", "--each"), "slow", _ONE_SHAPE),
-    "predict_256_parsed": Way("`Estimator.predict`, batch 256, parsed in batches", _PREDICT, ("--batch", "256"), "near"),
+    "predict_256_parsed": Way(
+        "`Estimator.predict`, batch 256, parsed in batches", _PREDICT, ("--batch", "256"), "near"
+    ),
     "predict_in_dofn": Way("Beam, predict per batch of 256", "benchmarks.peers.predict_in_dofn", speed="slowest"),
     "run_inference": Way("RunInference, defaults", _RUN_INFERENCE, formats=_EITHER),
     "run_inference_4096": Way("RunInference, batch 4096", _RUN_INFERENCE, ("--batch", "4096"), formats=_EITHER),
