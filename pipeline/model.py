@@ -25,6 +25,7 @@ from pipeline.graph_input import PARSING, GraphInput
 from pipeline.kernels import check_kernels
 from pipeline.object_graph import read_object_graph
 from pipeline.outputs import PredictionSpec, prediction_specs
+from pipeline.rows import Rows
 from pipeline.tensor_bundle import EMPTY_BUNDLE
 from pipeline.variables import check_variables
 
@@ -60,7 +61,7 @@ class Model:
         self.predictions: tuple[PredictionSpec, ...] = ()
         self.variable_bytes = 0
 
-    def run(self, rows: pa.RecordBatch, keys: Sequence[str]) -> BatchResult:
+    def run(self, rows: Rows, keys: Sequence[str]) -> BatchResult:
         """Score a batch.
 
         Args:
@@ -85,7 +86,7 @@ class Model:
         present = {name: int(count) for name, count in zip(self._raw.features, counts, strict=False)}
         return BatchResult(predictions, self.graph_input.passthrough(rows, parsed), present)
 
-    def failing_stage(self, row: pa.RecordBatch) -> tuple[str, str]:
+    def failing_stage(self, row: Rows) -> tuple[str, str]:
         """Stage and reason of a row that fails alone: read, transform or predict; the reason holds no value of the row."""
         feeds = dict(zip(self.graph_input.placeholders, self.graph_input.feeds(row), strict=True))
         stages = [("read", self._raw.features), ("transform", self._transformed), ("predict", self._predictions)]
@@ -100,9 +101,7 @@ class Model:
                 return "read" if stage == "transform" and is_parsing else stage, reason
         return "predict", "the row fails where it is scored alone, and its parts do not"
 
-    def tensors(
-        self, rows: pa.RecordBatch, names: Sequence[str] = ()
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def tensors(self, rows: Rows, names: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Values of the raw features, of those the model gets, and of tensors of the graph by name.
 
         Raises:

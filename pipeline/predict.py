@@ -16,7 +16,7 @@ from pipeline.decode_rows import fitting
 from pipeline.errors import BudgetError, ModelError, RowCountError
 from pipeline.model import BatchResult, Model, is_data_error
 from pipeline.outputs import OutputColumn, to_arrow
-from pipeline.rows import ROW, Columns, Rejected, origin_of, record_bytes
+from pipeline.rows import ROW, Columns, Rejected, Rows, origin_of, record_bytes
 
 
 class Scored(NamedTuple):
@@ -56,7 +56,7 @@ class RowScorer:
         fields += [pa.field(column.name, column.type) for column in self.outputs]
         return pa.schema([*fields, pa.field(ROW, pa.int64())])
 
-    def score(self, rows: pa.RecordBatch) -> Scored:
+    def score(self, rows: Rows) -> Scored:
         """Score a batch; a row that cannot be scored costs itself alone.
 
         Raises:
@@ -76,9 +76,7 @@ class RowScorer:
         batch = scored[0] if len(scored) == 1 else _concat(scored, self.schema)
         return Scored(batch, tuple(rejected), present, halved)
 
-    def _run(
-        self, rows: pa.RecordBatch, may_halve: bool = True
-    ) -> tuple[list[tuple[pa.RecordBatch, BatchResult]], list[Rejected], int]:
+    def _run(self, rows: Rows, may_halve: bool = True) -> tuple[list[tuple[Rows, BatchResult]], list[Rejected], int]:
         """Predictions of the runs of rows that TensorFlow takes, by bisection, and the rows that it refuses alone."""
         import tensorflow as tf
 
@@ -109,22 +107,22 @@ class RowScorer:
         first, second = self._run(rows.slice(0, middle), may_halve), self._run(rows.slice(middle), may_halve)
         return first[0] + second[0], first[1] + second[1], first[2] + second[2] + halved
 
-    def _refused_whole(self, rows: pa.RecordBatch) -> list[Rejected]:
+    def _refused_whole(self, rows: Rows) -> list[Rejected]:
         stage, reason = self.model.failing_stage(rows)
         reason += "; its batch is rejected whole, since model.row_wise is false"
         return [self._rejected(rows, index, stage, reason) for index in range(rows.num_rows)]
 
-    def _refused(self, row: pa.RecordBatch) -> Rejected:
+    def _refused(self, row: Rows) -> Rejected:
         stage, reason = self.model.failing_stage(row)
         if stage == "read":
             reason = self.model.graph_input.refusal(row) or reason
         return self._rejected(row, 0, stage, reason)
 
-    def _rejected(self, rows: pa.RecordBatch, index: int, stage: str, reason: str) -> Rejected:
+    def _rejected(self, rows: Rows, index: int, stage: str, reason: str) -> Rejected:
         record = record_bytes(rows, index) if self.keep_record else None
         return Rejected(rows.column(ROW)[index].as_py(), stage, reason, record)
 
-    def _to_output(self, rows: pa.RecordBatch, result: BatchResult) -> tuple[pa.RecordBatch, list[Rejected]]:
+    def _to_output(self, rows: Rows, result: BatchResult) -> tuple[pa.RecordBatch, list[Rejected]]:
         arrays: list[pa.Array] = []
         bad: dict[int, tuple[str, str]] = {}
         for name, passthrough in self.columns.passthrough.items():

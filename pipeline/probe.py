@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.errors import ModelError
 from pipeline.features import Feature, decoded_features
 from pipeline.model import Model, is_data_error
-from pipeline.rows import RECORD, Columns, feature_column, fields_of_record, take_rows
+from pipeline.rows import RECORD, Columns, Rows, feature_column, fields_of_record, take_rows
 
 TOLERANCE = 1e-5
 """Largest difference of two scores of one row, relative to the largest score of that prediction or 1."""
@@ -18,7 +18,7 @@ TOLERANCE = 1e-5
 PROBE_ROWS = 64
 
 
-def check_row_wise(model: Model, rows: pa.RecordBatch, keys: Iterable[str]) -> None:
+def check_row_wise(model: Model, rows: Rows, keys: Iterable[str]) -> None:
     """Refuse a model whose scores depend on the other rows of the batch, or on chance.
 
     Args:
@@ -58,7 +58,7 @@ def check_row_wise(model: Model, rows: pa.RecordBatch, keys: Iterable[str]) -> N
                 )
 
 
-def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.RecordBatch:
+def distinct_rows(rows: Rows, count: int, examined: int = 1024) -> Rows:
     """The first `count` rows that differ from each other in what the graph is fed; equal ones cannot tell on each other.
 
     examined: how many rows are looked at.
@@ -79,7 +79,7 @@ def distinct_rows(rows: pa.RecordBatch, count: int, examined: int = 1024) -> pa.
     return take_rows(rows, np.array(chosen, np.int64))
 
 
-def optional_that_matter(model: Model, rows: pa.RecordBatch, keys: Iterable[str], columns: Columns) -> list[str]:
+def optional_that_matter(model: Model, rows: Rows, keys: Iterable[str], columns: Columns) -> list[str]:
     """Optional features that predictions depend on: each is given two values in every row, and the scores move.
 
     A shard that lacks such a feature is scored with a filler in its place. One whose filler the graph refuses matters too.
@@ -101,7 +101,7 @@ def optional_that_matter(model: Model, rows: pa.RecordBatch, keys: Iterable[str]
     return matter
 
 
-def _filled(rows: pa.RecordBatch, columns: Columns, name: str, value: bytes | int | None) -> pa.RecordBatch:
+def _filled(rows: Rows, columns: Columns, name: str, value: bytes | int | None) -> Rows:
     """The rows with one value of a feature (as many as its shape holds) in each; None for a list without values."""
     feature = columns.features[name]
     for key, part in decoded_features({name: feature}).items():
@@ -178,7 +178,7 @@ def _tied(scores: np.ndarray) -> np.ndarray:
     return best[:, -1] - best[:, -2] <= bound
 
 
-def _alone(model: Model, rows: pa.RecordBatch, keys: list[str]) -> dict[str, np.ndarray]:
+def _alone(model: Model, rows: Rows, keys: list[str]) -> dict[str, np.ndarray]:
     singles = [model.run(rows.slice(index, 1), keys).predictions for index in range(rows.num_rows)]
     columns = {}
     for key in keys:
